@@ -347,15 +347,21 @@ def test_pictures_have_their_own_mixing_strength() -> None:
         SpatialMix(mixing_strength=-1)
 
 
-def test_a_varied_mix_draws_its_strength_for_each_clip() -> None:
-    clip = 0.4 + 0.2 * clips(300)
-    mix = SpatialMix(smooth=0, exchange=1, mixing_strength=0.8, varied=True)
-    shares = mix.draw_batch(300, 5, clip)["exchange"][:, 0]
-    assert 0 <= float(shares.min()) < 0.1
-    assert 0.7 < float(shares.max()) <= 0.8
-    assert float(shares.mean()) == pytest.approx(0.4, abs=0.05)
-    moved = (mix(clip, seed=5) - clip).abs().amax((1, 2, 3, 4))
-    assert float(torch.corrcoef(torch.stack([moved, shares]))[0, 1]) > 0.7
+@pytest.mark.parametrize("kind", ["exchange", "background"])
+def test_a_paced_mix_exchanges_in_part_until_the_encoder_is_able(kind: str) -> None:
+    clip = 0.4 + 0.2 * clips(40)
+    off = {"smooth": 0, kind: 1, "mixing_strength": 0.8}
+    mix, plain = SpatialMix(**off, paced=True), SpatialMix(**off)  # type: ignore[arg-type]
+    draws = mix.draw_batch(40, 5, clip)
+    parts = draws[kind][:, 3]
+    assert 0 <= float(parts.min()) < 0.1
+    assert 0.9 < float(parts.max()) <= 1
+    whole = plain.mix(clip, {kind: draws[kind][:, :3]}) - clip
+    for level, exponent in ((1.0, 0.0), (0.5, 0.5), (torch.tensor(0.0), 1.0)):
+        changed = mix.mix(clip, draws, level=level) - clip
+        expected = whole * (parts**exponent)[:, None, None, None, None]
+        assert torch.allclose(changed, expected, atol=1e-5)
+    assert torch.allclose(mix(clip, seed=5), plain.mix(clip, {kind: draws[kind][:, :3]}), atol=1e-5)
 
 
 def test_a_mix_of_one_kind_is_that_kind() -> None:

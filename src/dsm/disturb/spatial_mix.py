@@ -51,9 +51,10 @@ class SpatialMix:
     """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default of the kind."""
     mixing_strength: float = 1.0
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
-    varied: bool = False
-    """Draw the strength of a mixed-in picture for each clip, from 0 to `mixing_strength`. A batch then holds
-    easy and hard pairs, so an encoder that sees no motion yet still has something to learn."""
+    paced: bool = False
+    """Mix another share of the picture into each clip, from none to all of `mixing_strength`, as long as the
+    encoder hardly finds the positives: a batch then holds easy pairs too. Ends at the full strength in all
+    clips where it finds them. For `dsm`; other methods mix in full."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
@@ -104,9 +105,7 @@ class SpatialMix:
         kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
-                kinds[name] = KINDS[name](
-                    strength=self.mixing_strength, source=self.source, varied=self.varied
-                )
+                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source, paced=self.paced)
             elif weight:
                 kinds[name] = KINDS[name](strength=self.strength)
         return kinds
@@ -149,13 +148,19 @@ class SpatialMix:
         return replace(self, **off) if len(off) < len(self.kinds()) else self
 
     def mix(
-        self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None, progress: float = 1.0
+        self,
+        clip: Tensor,
+        draws: dict[str, Tensor],
+        seen: Tensor | None = None,
+        progress: float = 1.0,
+        level: Tensor | float = 1.0,
     ) -> Tensor:
         """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
             progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
+            level: from 0 to 1, for ``paced``: of the strength, a clip that drew u has u^(1 - level).
         """
         import torch
 
@@ -166,6 +171,8 @@ class SpatialMix:
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):
                 share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
+                if self.paced:
+                    share = share * rest[:, -1:] ** (1 - level)
                 clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
         return clip
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dsm.methods.gather import gather, rows_of_others
 from dsm.methods.losses import info_nce, motion_loss
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
+from dsm.methods.pace import Pace
 from dsm.methods.settings import MocoConfig
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder
@@ -40,6 +41,13 @@ class Moco(nn.Module):
             for i in range(config.negatives)
         )
         self.views = (anchor, positive, *broken)
+        paced = next((view.spatial for view in self.views if view.spatial and view.spatial.paced), None)
+        self.pace = Pace(paced.ramp) if paced else None
+
+    @property
+    def level(self) -> Tensor | float:
+        """How hard scenes may be broken now, from 0 to 1."""
+        return self.pace.level if self.pace else 1.0
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         c = self.config
@@ -54,6 +62,8 @@ class Moco(nn.Module):
         positive, *broken = keys
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
         all_keys = gather(positive)  # (P B, D)
+        if self.pace:
+            self.pace.see(anchor, all_keys)
         loss = self._loss(anchor, positive, all_keys, negatives)
         if anchor_key is not None:
             back = self._loss(self.query(views["positive"]), anchor_key, gather(anchor_key), negatives)
@@ -65,6 +75,8 @@ class Moco(nn.Module):
         anchor, positive, *broken = self.query(torch.cat(clips)).chunk(len(clips))  # (B, D) each
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
         all_keys = gather(positive)  # (P B, D)
+        if self.pace:
+            self.pace.see(anchor, all_keys)
         loss = self._loss(anchor, positive, all_keys, negatives)
         if self.config.symmetric:
             loss = (loss + self._loss(positive, anchor, gather(anchor), negatives)) / 2
@@ -93,3 +105,5 @@ class Moco(nn.Module):
         self.key.follow(self.query, ramped(c.momentum, progress) if c.ramp else c.momentum)
         if keys is not None:
             self.queue.push(keys)
+        if self.pace:
+            self.pace.after_step(progress)

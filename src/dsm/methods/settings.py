@@ -88,7 +88,9 @@ class DsmConfig(MocoConfig):
     encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner. Costs
     more."""
     sld: SpatialMix = field(
-        default_factory=lambda: SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
+        default_factory=lambda: SpatialMix(
+            smooth=1, exchange=1, together=True, paced=True, strength=0.5, ramp=0.5
+        )
     )
     """How the scene is broken: the weight of each kind. By default the picture is bent a little and, more and
     more over the first half of the training, its scene is exchanged for another video's.

@@ -212,6 +212,7 @@ class Trainer:
                 batch["parameters"][view.name],
                 self.config.clip.modality,
                 progress=self.step / self.total,
+                level=getattr(self.method, "level", 1.0),
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
