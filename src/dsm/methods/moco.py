@@ -68,7 +68,7 @@ class Moco(nn.Module):
         if anchor_key is not None:
             back = self._loss(self.query(views["positive"]), anchor_key, gather(anchor_key), negatives)
             loss = (loss + back) / 2
-        return StepOutput(loss, anchor.detach(), positive, negatives, keys=all_keys)
+        return StepOutput(loss, anchor.detach(), positive, negatives, all_keys, self._metrics())
 
     def _forward_jointly(self, views: dict[str, Tensor]) -> StepOutput:
         clips = [views[view.name] for view in self.views]
@@ -81,7 +81,12 @@ class Moco(nn.Module):
         if self.config.symmetric:
             loss = (loss + self._loss(positive, anchor, gather(anchor), negatives)) / 2
         detached = negatives.detach() if negatives is not None else None
-        return StepOutput(loss, anchor.detach(), positive.detach(), detached, keys=all_keys.detach())
+        return StepOutput(
+            loss, anchor.detach(), positive.detach(), detached, all_keys.detach(), self._metrics()
+        )
+
+    def _metrics(self) -> dict[str, Tensor] | None:
+        return {"sld_level": self.pace.level} if self.pace else None
 
     def _loss(self, query: Tensor, key: Tensor, all_keys: Tensor, negatives: Tensor | None) -> Tensor:
         c = self.config

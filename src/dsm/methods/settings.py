@@ -92,8 +92,9 @@ class DsmConfig(MocoConfig):
             smooth=1, exchange=1, together=True, paced=True, strength=0.5, ramp=0.5
         )
     )
-    """How the scene is broken: the weight of each kind. By default the picture is bent a little and, more and
-    more over the first half of the training, its scene is exchanged for another video's.
+    """How the scene is broken: the weight of each kind. By default the picture is bent a little and, over the
+    first half of the training or longer, its scene is more and more exchanged for another video's, as far as
+    the encoder can follow.
     `--dsm.sld.strength 0 --dsm.sld.mixing-strength 0` leaves the scene intact."""
     sld_on: SldOn = "both"
     """Whose scene is broken (the paper's code: the anchor's)."""

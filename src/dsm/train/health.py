@@ -160,7 +160,7 @@ class Health:
         console.print(
             f"step {step}: for {step - self._last_healthy} steps the encoder has given nearly the same "
             f"embedding for all clips (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
-            "collapsed. If this lasts, stop, and make the task easier (`--dsm.sld.varied`), or try a lower "
+            "collapsed. If this lasts, stop, and try a lower "
             "--optim.lr, a longer --optim.warmup, a larger --data.batch-size or temperature, or a projection "
             "head with BatchNorm (`mlp`).",
             style="bold yellow",
