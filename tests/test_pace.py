@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dsm.methods import create_method
-from dsm.methods.pace import FALL, Pace
+from dsm.methods.pace import FALL, RISE, Pace
 from dsm.methods.settings import DsmConfig, MethodSettings
 from dsm.models.zoo import create_model
 
@@ -20,12 +20,12 @@ LOST = KEYS.roll(1, 0)
 
 def test_the_level_rises_with_positives_found_and_falls_faster_without() -> None:
     pace = Pace(ramp=0.5)
-    for step in range(1, 21):
+    for step in range(1, 11):
         pace.see(KEYS, KEYS)
         pace.after_step(step / 100)
-    assert float(pace.level) == pytest.approx(20 / 50)
+    assert float(pace.level) == pytest.approx(10 * RISE / 50)
     levels = []
-    for step in range(21, 61):
+    for step in range(11, 61):
         pace.see(LOST, KEYS)
         pace.after_step(step / 100)
         levels.append(float(pace.level))
@@ -51,7 +51,7 @@ def test_it_is_part_of_the_checkpoint() -> None:
     one, two = (create_method("dsm", create_model("tiny"), settings) for _ in range(2))
     assert float(one.level) == 0
     one.pace.see(KEYS, KEYS)
-    one.after_step(None, 0.25)
+    one.after_step(None, 0.125)
     assert float(one.level) == 0.5
     two.load_state_dict(one.state_dict())
     assert float(two.level) == 0.5

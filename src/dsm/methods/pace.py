@@ -17,8 +17,9 @@ from dsm.models.precision import compute_exactly
 
 TIMES_CHANCE = 5.0
 """The level rises while positives are found this many times as often as by chance."""
-FALL = 3.0
-"""How much faster the level falls than it rises."""
+RISE, FALL = 2.0, 3.0
+"""How fast the level rises and falls: at best it is at 1 after half of the ramp, so that an able encoder
+meets scenes that are exchanged as far as the ramp allows."""
 MEMORY = 0.9
 """Share of the running rate of positives found that is kept at each step."""
 
@@ -27,7 +28,7 @@ class Pace(nn.Module):
     """Its state is in buffers, so that a resumed run continues at the same level.
 
     Args:
-        ramp: the share of the training in which the level rises from 0 to 1, at best.
+        ramp: the share of the training over which scenes are exchanged more and more.
     """
 
     level: Tensor
@@ -62,5 +63,5 @@ class Pace(nn.Module):
             self.found.lerp_(torch.stack(self._rates).mean(), 1 - MEMORY)
             self._rates = []
         passed = (progress - self.progress).clamp(min=0) / self.ramp
-        self.level.add_(torch.where(self.found > TIMES_CHANCE, passed, -FALL * passed)).clamp_(0, 1)
+        self.level.add_(torch.where(self.found > TIMES_CHANCE, RISE * passed, -FALL * passed)).clamp_(0, 1)
         self.progress.fill_(progress)
