@@ -76,8 +76,8 @@ class MocoConfig:
 class DsmConfig(MocoConfig):
     """Settings of the method `dsm`: those of `moco`, plus the disturbances.
 
-    The defaults gain over `moco` in six different data sets (docs/evidence.md). The paper's own settings are
-    in its recipes (`dsm recipes`).
+    docs/evidence.md measures the defaults against `moco` in six different data sets. The paper's own settings
+    are in its recipes (`dsm recipes`).
     """
 
     symmetric: bool = True
