@@ -43,9 +43,10 @@ def commands(options: Options) -> list[list[str]]:
     """Each study with its flags, the shorter first; the last command inserts the results into the docs."""
     out = {name: str(options.folder / name) for name in NAMES}
     quick = ["--quick"] * options.quick
-    places = ["studies/places.py", "--out", out["places"], "--jobs", str(options.jobs), *quick]
+    real = []
     for name, folder in (("--gestures", options.gestures), ("--fights", options.fights)):
-        places += [name, str(folder)] if folder else []
+        real += [name, str(folder)] if folder else []
+    places = ["studies/places.py", "--out", out["places"], "--jobs", str(options.jobs), *real, *quick]
     lines = [
         ["studies/cost.py", "--out", out["costs"]],
         ["studies/demo_table.py", "--out", out["demo"], *quick],
@@ -55,10 +56,14 @@ def commands(options: Options) -> list[list[str]]:
         places,
         ["studies/health.py", "--runs", out["places"], "--out", out["health"]],
     ]
+    if options.gestures and options.fights:
+        lines.append(["studies/transfer.py", "--out", out["transfer"], *real, *quick])
+    else:
+        del out["transfer"]
     return lines if options.quick else [*lines, ["studies/fill_docs.py", *out.values()]]
 
 
-NAMES = ("costs", "demo", "pictures", "reliance", "places", "health")
+NAMES = ("costs", "demo", "pictures", "reliance", "places", "health", "transfer")
 
 
 def main(options: Options) -> None:
