@@ -83,7 +83,7 @@ def test_repaired_files_are_checked_again(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "list.txt").write_text("a.mp4\n")
     words = ["data", "check", str(tmp_path / "list.txt"), "--clean", str(tmp_path / "clean.txt")]
-    with pytest.raises(UserError, match="not one"):
+    with pytest.raises(UserError, match="none of the videos is usable"):
         main.run(words)
     write_video(tmp_path / "a.mp4", numbered_frames(8))
     main.run(words)

@@ -137,7 +137,7 @@ def test_without_fractions_it_is_a_single_run(scenes: Path, tmp_path: Path) -> N
         ((0.0,), "above 0 and at most 1"),
         ((0.1, 1.5), "not 1.5"),
         ((float("nan"),), "not nan"),
-        ((0.1, 0.1), "twice"),
+        ((0.1, 0.1), "give each once"),
     ],
 )
 def test_wrong_fractions_are_refused(scenes: Path, tmp_path: Path, fractions: tuple, message: str) -> None:

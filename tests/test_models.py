@@ -174,7 +174,7 @@ def test_random_weights_come_from_the_seed() -> None:
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
 def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(UserError, match=r"w.pt: is not a checkpoint"):
+    with pytest.raises(UserError, match=r"w.pt is not a checkpoint"):
         load_encoder(tmp_path / "w.pt")
 
 

@@ -58,13 +58,11 @@ def test_every_command_takes_imported_features(verb: str, tmp_path: Path) -> Non
 def test_the_message_lists_the_arrays_and_the_command(tmp_path: Path) -> None:
     file = tmp_path / "theirs.npz"
     np.savez(file, feats=FEATS, label=LABELS, names=NAMES)
-    message = (
-        r"not a features file .*it holds feats, label, names\). .*`dsm data features .*npz --features NAME"
-    )
+    message = r"not a features file .*has feats, label, names\). .*`dsm data features .*npz --features NAME"
     with pytest.raises(UserError, match=message):
         load_features(file)
     with pytest.raises(
-        UserError, match=re.escape("holds no emb (--features). It holds: feats float32 61x8,")
+        UserError, match=re.escape("has no array emb (--features). Its arrays: feats float32 61x8,")
     ):
         take(file, "--features", "emb")
     with pytest.raises(UserError, match=re.escape("label (--features) is not (n, d), numbers")):
@@ -107,7 +105,7 @@ def test_named_classes_have_one_number_in_all_files(tmp_path: Path) -> None:
     words = ["--labels", "y", "--paths", "names", "--classes", classes]
     assert take(file, *words).labels.tolist() == [2, 1]
     classes.write_text("run\n")
-    with pytest.raises(UserError, match="its class 'wave' is not in --classes"):
+    with pytest.raises(UserError, match="the class 'wave' is not in --classes"):
         take(file, *words)
 
 

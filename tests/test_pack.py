@@ -142,7 +142,7 @@ def test_paths_out_of_a_shard_are_refused(five: Path, tmp_path: Path) -> None:
         index.write_text(json.dumps(good))
         with pytest.raises(VideoError, match="is not the index of a pack"):
             read_frames(packed.file(0), [0])
-    with pytest.raises(MissingVideoError, match="holds no video"):
+    with pytest.raises(MissingVideoError, match="contains no video"):
         find_member(tmp_path / "pack" / "shard-00001.tar", "none")
     with pytest.raises(MissingVideoError, match="no such shard"):
         read_frames(tmp_path / "none.tar" / "a", [0])

@@ -102,7 +102,7 @@ def test_frames_only_promised_by_the_header_are_not_in_a_segment(tmp_path: Path)
     )
     assert judge(f"{path}#1-1.8").verdict == "ok"
     assert judge(f"{path}#2.1-9").verdict == "undecodable"
-    with pytest.raises(VideoError, match="only be decoded up to frame 50"):
+    with pytest.raises(VideoError, match="can be decoded only up to frame 50"):
         read_frames(f"{path}#2.1-9", [0])
 
 
@@ -122,10 +122,10 @@ def test_a_segment_over_a_gap_has_parts_and_one_inside_a_gap_is_reported(
     assert continuous_parts(name) == [(0, 10), (10, 20)]
     assert continuous_parts(f"{video_with_gap}#0-1") is None
     with pytest.raises(
-        VideoError, match=r"cannot start at second 100 .* a gap in time from 1\.16 to 7200\.00"
+        VideoError, match=r"cannot start at second 100: there is a gap in time from 1\.16 to 7200\.00"
     ):
         probe(f"{video_with_gap}#100-200")
-    with pytest.raises(VideoError, match=r"cannot start at second 7300 .* the file ends at 7202"):
+    with pytest.raises(VideoError, match=r"cannot start at second 7300.* the file ends at 7202"):
         probe(f"{video_with_gap}#7300-7301")
     # With so few frames, gaps cannot be recognised.
     few = f"{video_with_gap}#1.15-7200.06"

@@ -224,7 +224,7 @@ def test_other_files_beside_an_unstarted_run_are_kept(scenes: Path, tmp_path: Pa
     assert list_checkpoints(out / "good")
     inside = replace(data, train=out / "train.txt", root=scenes)
     (out / "train.txt").write_text(videos)
-    with pytest.raises(UserError, match=r"train.txt: is in --out"):
+    with pytest.raises(UserError, match=r"train.txt is inside --out"):
         pretrain(config(scenes, out, data=inside, overwrite=True))
     assert list_checkpoints(out / "good")
 

@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: 
     (theirs / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other.safetensors"}}')
     refused("names '../other.safetensors'")
     (theirs / "config.json").unlink()
-    refused("holds no config.json")
+    refused("has no config.json")
     refused("neither a folder", f"hf:{tmp_path / 'nothing'}")
     refused("neither a file nor one of", "tv:r3d_81")
 
@@ -255,7 +255,7 @@ def test_an_id_is_fetched_with_its_settings_first(theirs: Path, monkeypatch: pyt
     assert "model.safetensors" in asked[1]
     changed(theirs, auto_map={"AutoModel": "x.Y"})
     asked.clear()
-    with pytest.raises(UserError, match="asks to run code"):
+    with pytest.raises(UserError, match="asks to run its author's code"):
         load_weights("hf:a/b")
     assert len(asked) == 1
 

@@ -215,7 +215,7 @@ def test_features_imports_those_of_another_tool(tmp_path: Path) -> None:
         f"{out}: 6 rows x 4 dimensions; features from feats, labels from label, paths from names"
     ]
     np.save(tmp_path / "bare.npy", numbers)
-    with pytest.warns(UserWarning, match="rows are unlabelled and named by their number; --videos LIST"):
+    with pytest.warns(UserWarning, match="named by their number; add them with --videos LIST"):
         dsm.data.features(file=tmp_path / "bare.npy", out=out, overwrite=True)
 
 

@@ -214,7 +214,7 @@ def test_mistakes_raise_one_sentence(
         return refused(capsys, monkeypatch, "report", *words, "--out", tmp_path / "report.html")
 
     (tmp_path / "photographs").mkdir()
-    assert "is not a run of dsm" in report_error(tmp_path / "photographs")
+    assert "not a run of dsm" in report_error(tmp_path / "photographs")
     assert "no such folder" in report_error(tmp_path / "nothing")
     silent = shutil.copytree(runs / "moco", tmp_path / "silent")
     (silent / "metrics.jsonl").unlink()

@@ -199,7 +199,7 @@ def test_changed_weights_are_reported(archive: Path) -> None:
         QueryEncoder(index)(Path(str(index.meta["root"])) / index.paths[0], 99.0)
     with pytest.raises(UserError, match="3 dimensions"):
         ArchiveIndex(index).search(np.zeros(3, np.float32), 1)
-    with pytest.raises(UserError, match="holds no video"):
+    with pytest.raises(UserError, match="has no videos"):
         ArchiveIndex(Features(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), []))
 
 

@@ -377,7 +377,7 @@ def test_other_urls_are_refused(tmp_path: Path) -> None:
         "zip://a::http://h/b",
         "s3://b/a::http://h",
     ):
-        with pytest.raises(UserError, match="does not read such URLs"):
+        with pytest.raises(UserError, match="dsm reads only URLs with http"):
             objects.read_bytes(url)
 
 

@@ -72,7 +72,7 @@ def test_what_is_frozen_is_not_in_the_graph() -> None:
     assert torch.allclose(mapped(CLIP), mapped.encoder(CLIP), atol=1e-6)
     assert not mapped.encoder(CLIP).requires_grad
     assert [name for name, p in mapped.named_parameters() if p.requires_grad] == ["map.weight", "map.bias"]
-    for how, match in (("lora", "is for transformers"), ("last:9", "has 4 blocks or stages")):
+    for how, match in (("lora", "is for transformers"), ("last:9", "has only 4 blocks or stages")):
         with pytest.raises(UserError, match=match):
             tuned(create_model("tiny"), how)
 

@@ -120,7 +120,7 @@ def test_a_comparison_counts_which_test_is_right(
 
 def test_an_incomparable_test_is_refused(two_runs: list[Path], scenes: Path, tmp_path: Path) -> None:
     out, run = tmp_path / "out", two_runs[0]
-    with pytest.raises(UserError, match=r"holds no predictions.csv"):
+    with pytest.raises(UserError, match=r"has no predictions.csv"):
         video_test(config(run, scenes, out, against=tmp_path))
     with pytest.raises(UserError, match="needs the folder of another test"):
         config(run, scenes, out, against=out)
@@ -166,7 +166,7 @@ def test_an_unreadable_video_is_left_out_and_reported(
     ).rows
     output = " ".join(capsys.readouterr().err.split())
     assert "left out: broken.mp4" in output
-    assert "all 1 that cannot be read" in output
+    assert "lists 1 video that cannot be read" in output
     assert [row.n for row in rows] == [7, 7, 7]
     lines = list(csv.DictReader((tmp_path / "one" / "predictions.csv").open()))
     assert [line["path"] for line in lines] == paths
@@ -249,7 +249,7 @@ def test_labels_with_another_meaning_for_the_classifier_are_refused(
     data = VideoTestData(tmp_path / "some.txt", workers=0)
     for others in ([names[1], names[0], *names[2:]], ["walk", "run"]):
         (tmp_path / "classes.txt").write_text("\n".join(others))
-        message = rf"some\.txt: its class 0 is '{others[0]}' according to .* but '{names[0]}' in "
+        message = rf"some\.txt: class 0 is '{others[0]}' according to .* but '{names[0]}' in "
         with pytest.raises(UserError, match=message):
             video_test(config(two_runs[1], scenes, tmp_path / "out", data=data))
     assert not (tmp_path / "out").exists()

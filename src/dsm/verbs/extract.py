@@ -155,4 +155,4 @@ def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
     for video in bad[:MAX_NAMED]:
         warn(f"left out: {video.path}: {video.reason}")
     if bad:
-        warn(f"{out}{LEFT_OUT}: names all {many(len(bad), 'video')} that cannot be read")
+        warn(f"{out}{LEFT_OUT}: lists {many(len(bad), 'video')} that cannot be read")
