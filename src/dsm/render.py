@@ -92,7 +92,7 @@ def render_view(
         clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
         parameters: what :func:`dsm.views.draw_views` drew for this view, stacked, on the clips' device.
         progress: from 0 to 1 over the training; SLD with a ramp grows with it.
-        level: from 0 to 1; paced SLD grows with it (:mod:`dsm.methods.pace`).
+        level: from 0 to 1; paced SLD grows with it (``dsm/methods/pace.py``).
 
     Returns:
         float32 (B, C, T, H, W), the input of a network.

@@ -36,7 +36,7 @@ class Appearance(Disturbance):
         Args:
             draws: (B, 3) in [0, 1]: the share of the picture that is mixed in, which frame it is, as a share
                 of the clip, and which other clip of the batch it comes from, as a share of the batch. If
-                ``paced``, (B, 4): the last is only used by :meth:`SpatialMix.mix`.
+                ``paced``, (B, 4): the last is only used by :meth:`dsm.disturb.spatial_mix.SpatialMix.mix`.
             seen: (B, C, T, H, W): the clips to take pictures from and to detect motion in. The same as
                 ``clip``, unless a clip shares the look of another clip: then the other clip.
         """

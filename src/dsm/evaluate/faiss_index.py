@@ -4,7 +4,7 @@ FAISS keeps rows as one byte per dimension, a quarter of float32. So it may fail
 cosines and their order come from the features themselves.
 
 The index of ``archive.npz`` is kept beside it as ``archive.npz.faiss``: what FAISS writes, then a line of
-JSON that says what it is, the length of that line, and a seal (:mod:`dsm.seals`). An index that is damaged,
+JSON that says what it is, the length of that line, and a seal (``dsm/seals.py``). An index that is damaged,
 or of other features, is built again.
 """
 

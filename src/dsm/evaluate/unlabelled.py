@@ -109,8 +109,8 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
     """How well features identify the place, if groups are places.
 
     - ``place_probe``: how often a linear probe predicts a video's place, by cross-validation over videos;
-    places
-      with a single video are left out. ``place_probe_chance``: by always predicting the most frequent one.
+      places with a single video are left out. ``place_probe_chance``: by always predicting the most frequent
+      one.
     - ``place_neighbour``: how often the nearest other video is from the same place;
       ``place_neighbour_chance``: if neighbours were drawn at random.
 
