@@ -44,7 +44,7 @@ _ALIASES = (
     r"RunFolder|TrainedFolder|NAME or .*"
 )
 _INSIDE = (
-    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.extraction\.Extracted|models\.bare\.Found|"
+    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.(extract_to_file\.Extracted|faiss_index\.Parts)|models\.bare\.Found|"
     r"settings\.(Config|Returned)|data\.list_rows\.Named|untrusted\.Kind|"
     r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )
