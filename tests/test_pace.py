@@ -46,6 +46,13 @@ def test_parts_of_a_batch_count_as_one_step() -> None:
     assert torch.equal(whole.found, parts.found)
 
 
+def test_it_works_in_double_precision() -> None:
+    pace = Pace(ramp=0.5).double()
+    pace.see(KEYS.double(), KEYS.double())
+    pace.after_step(0.1)
+    assert float(pace.level) == pytest.approx(0.4)
+
+
 def test_it_is_part_of_the_checkpoint() -> None:
     settings = MethodSettings(dsm=DsmConfig())
     one, two = (create_method("dsm", create_model("tiny"), settings) for _ in range(2))

@@ -60,7 +60,7 @@ class Pace(nn.Module):
     def after_step(self, progress: float) -> None:
         """Move the level after the optimiser's step; ``progress`` is from 0 to 1 over the training."""
         if self._rates:
-            self.found.lerp_(torch.stack(self._rates).mean(), 1 - MEMORY)
+            self.found.lerp_(torch.stack(self._rates).mean().to(self.found), 1 - MEMORY)
             self._rates = []
         passed = (progress - self.progress).clamp(min=0) / self.ramp
         self.level.add_(torch.where(self.found > TIMES_CHANCE, RISE * passed, -FALL * passed)).clamp_(0, 1)
