@@ -9,10 +9,9 @@ falls when it does not. At level 0, clips keep various shares of their scenes; a
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from dsm.methods.gather import own_rows, processes
+from dsm.methods.gather import gather, own_rows
 from dsm.models.precision import compute_exactly
 
 TIMES_CHANCE = 5.0
@@ -51,11 +50,8 @@ class Pace(nn.Module):
         with compute_exactly(anchor.device.type):
             nearest = (anchor.float() @ all_keys.float().T).argmax(1)
         own = own_rows(all_keys)
-        rate = (nearest == torch.arange(own.start, own.stop, device=anchor.device)).float().mean()
-        if processes() > 1:
-            dist.all_reduce(rate)
-            rate /= processes()
-        self._rates.append(rate * len(all_keys))
+        right = nearest == torch.arange(own.start, own.stop, device=anchor.device)
+        self._rates.append(gather(right.float()).mean() * len(all_keys))
 
     def after_step(self, progress: float) -> None:
         """Move the level after the optimiser's step; ``progress`` is from 0 to 1 over the training."""

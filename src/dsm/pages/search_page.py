@@ -287,9 +287,8 @@ class Handler(BaseHTTPRequestHandler):
             raise BusyError
         try:
             self._sent.allow(WHOLE_TIME)
-            content = self.rfile.read(
-                int(length)
-            )  # before its turn to decode, because receiving may take long
+            # Before its turn to decode, because receiving may take long.
+            content = self.rfile.read(int(length))
             with self.server.turn():
                 feature = _encode_sent(content, encode)
         finally:
