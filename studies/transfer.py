@@ -1,38 +1,37 @@
 """Does motion learned from made videos transfer? python studies/transfer.py --gestures DIR --fights DIR
 
-`dsm` trains on the four worlds of MotionScenes together, with its defaults and the clips and network of
-``places.py``, and sees no real video. Measured on the two places of real video: R@1 among other groups and a
-linear probe, against random weights of the same seed. Nothing is chosen on these places. Writes
-``transfer.json`` (one row per number) and ``transfer.md``. Finished work is not repeated; ``--quick`` tests
-in minutes that everything works.
+`dsm` trains on the four worlds of MotionScenes together, as in a place of ``places.py``, and sees no real
+video. Measured on the two places of real video: R@1 among other groups and a linear probe, against random
+weights of the same seed. Nothing is chosen on these places. Writes ``transfer.json`` (one row per number) and
+``transfer.md``. Finished work is not repeated; ``--quick`` tests in minutes that everything works.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import places
 from begin import begin
 from measures import measure_other_groups
-from places import BACKBONE, METRICS, Prepared, prepare_real
-from places import Options as Places
+from places import METRICS, Prepared
 from tables import caption, table
-from trial import Trial
 from trials import draw_weights, study_command
 
 from dsm.data.lists import read_list
-from dsm.demo import pretrain_config
 from dsm.files import write_text
+from dsm.models.settings import Precision
+from dsm.runs.folder import plain
 from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
 from dsm.terminal import console, progress
-from dsm.train.config import MonitorConfig
 from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
-from dsm.verbs.settings.training import DemoConfig
 
-PLACES = ("gestures", "fights")
+REAL = ("gestures", "fights")
+RUNS = ("random", "dsm on made videos")
 
 
 @dataclass(frozen=True)
@@ -47,54 +46,50 @@ class Options:
     made: int = 500
     """Videos of each world."""
     steps: int = 450
+    precision: Precision | None = None
+    """As for places.py."""
     quick: bool = False
     """One seed, few videos and steps; the numbers mean nothing."""
 
+    @property
+    def as_places(self) -> places.Options:
+        """The settings of ``places.py``, which trains and prepares videos."""
+        return places.Options(
+            self.out, steps=self.steps, gestures=self.gestures, fights=self.fights, precision=self.precision
+        )
 
-def made_videos(options: Options, seed: int) -> Path:
+
+def prepare_made(options: Options, seed: int) -> Prepared:
     """Videos of all worlds in one list for training; written once."""
-    folder = options.out / f"seed-{seed}" / "made"
-    whole = folder / "all.txt"
+    folder = options.out / "made" / f"videos-{seed}"
+    whole = folder / "train.txt"
+    scenes = [MotionScenesConfig(world=world, train=options.made, test=10, seed=seed) for world in WORLDS]
+    prepared = Prepared(whole, (), (), json.dumps([plain(one) for one in scenes]))
     if whole.is_file():
-        return whole
+        return prepared
     paths = []
-    for world in WORLDS:
-        scenes = MotionScenesConfig(world=world, train=options.made, test=10, seed=seed)
-        with progress(f"{world}, seed {seed}: videos", options.made) as bar:
-            write_motionscenes(scenes, folder / world, on_progress=bar.update)
-        videos = read_list(folder / world / "train.txt")
+    for one in scenes:
+        with progress(f"{one.world}, seed {seed}: videos", options.made) as bar:
+            write_motionscenes(one, folder / one.world, on_progress=bar.update)
+        videos = read_list(folder / one.world / "train.txt")
         paths += [str(videos.file(row).absolute()) for row in range(len(videos))]
     write_text(whole, "".join(f"{path}\n" for path in paths))
-    return whole
+    return prepared
 
 
-def trial_of(options: Options, seed: int) -> Trial:
-    """The training on made videos, without what is measured."""
-    base = pretrain_config(DemoConfig(out=options.out, workers=0), "dsm", seed)
-    config = replace(
-        base,
-        backbone=BACKBONE,
-        data=replace(base.data, train=made_videos(options, seed), cache_mb=3000),
-        out=options.out / f"seed-{seed}",
-        steps=options.steps,
-        monitor=MonitorConfig(videos=0),
-    )
-    return Trial("dsm on made videos", config, (), windows=3)
-
-
-def measured(options: Options, seed: int, places: dict[str, Prepared]) -> list[Row]:
+def measured(options: Options, seed: int, real: dict[str, Prepared]) -> list[Row]:
     """Train on made videos, and measure on real ones, against random weights."""
-    file = options.out / f"seed-{seed}" / "results.json"
+    learned = places.trial(options.as_places, "made", "dsm", seed, prepare_made(options, seed))
+    file = learned.folder / "results.json"
     if file.is_file():
         return read_results(file)
-    learned = trial_of(options, seed)
-    random = replace(learned, name="random", random=True)
+    random = replace(learned, random=True)
     train_once(replace(learned.config, out=learned.folder / "run"), pretrain)
     draw_weights(random)
     rows = []
-    for place, real in places.items():
-        for one in (random, learned):
-            tested = replace(one, tests=real.tests, groups=real.groups)
+    for place, videos in real.items():
+        for run, one in zip(RUNS, (random, learned), strict=True):
+            tested = replace(one, name=run, tests=videos.tests, groups=videos.groups)
             rows += [replace(row, test=place) for row in measure_other_groups(tested)]
     write_results(file, rows, command=study_command())
     return rows
@@ -104,13 +99,11 @@ def main(options: Options) -> None:
     if options.quick:
         out = options.out.with_name(f"{options.out.name}-quick")
         options = replace(options, out=out, seeds=options.seeds[:1], made=16, steps=12)
-    given = Places(out=options.out, gestures=options.gestures, fights=options.fights)
-    places = {place: prepare_real(given, place) for place in PLACES}
-    rows = [row for seed in options.seeds for row in measured(options, seed, places)]
+    real = {place: places.prepare_real(options.as_places, place) for place in REAL}
+    rows = [row for seed in options.seeds for row in measured(options, seed, real)]
     write_results(options.out / "transfer.json", rows, command=study_command())
-    runs = ("random", "dsm on made videos")
     tables = (
-        f"{title}:\n\n" + table(rows, metric, runs=runs, tests=PLACES, against=[(runs[1], runs[0])])
+        f"{title}:\n\n" + table(rows, metric, runs=RUNS, tests=REAL, against=[(RUNS[1], RUNS[0])])
         for metric, title in METRICS.items()
     )
     write_text(options.out / "transfer.md", f"`{study_command()}`\n\n{caption(rows)}\n\n" + "\n".join(tables))
