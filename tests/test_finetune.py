@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,23 @@ def test_it_starts_from_the_given_weights(scenes: Path, tmp_path: Path) -> None:
     first = pretrain(small_run(scenes, tmp_path / "first"))
     trainer = build_trainer(config(scenes, tmp_path / "run", weights=str(first)))
     assert equal(trainer.method.query.encoder.state_dict(), load_encoder(first).state_dict())
+
+
+def test_without_clip_settings_it_takes_the_clips_of_the_weights(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pretrain(small_run(scenes, tmp_path / "first", steps=1))
+    again = finetune(config(scenes, tmp_path / "again", weights=str(first), clip=ClipConfig(), steps=1))
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"clips as in {first}: {CLIP.frames} frames of {CLIP.size} x {CLIP.size} pixels" in printed
+    assert load_weights(again).config["clip"] == asdict(CLIP)
+    finetune(config(scenes, again, weights=str(first), clip=ClipConfig(), steps=2, resume=True, extend=True))
+    assert [line["step"] for line in read_metrics(again)] == [1, 2]
+
+    other = replace(CLIP, stride=1)
+    own = finetune(config(scenes, tmp_path / "own", weights=str(first), clip=other, steps=1))
+    assert load_weights(own).config["clip"] == asdict(other)
+    assert f"--clip.stride {CLIP.stride}" in capsys.readouterr().err
 
 
 def test_a_run_records_its_kind_and_its_starting_weights(

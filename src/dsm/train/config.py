@@ -127,6 +127,7 @@ class RunConfig:
     steps: int | None = None
     """Number of steps; replaces `epochs`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
+    """Shape of a clip. Without any such setting, clips are those that `weights` was trained on."""
     augment: Augment = field(default_factory=Augment)
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "fp32"

@@ -26,7 +26,7 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
         ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's. And the
-        clips to train on: those of the settings or, where these are the defaults, a foreign model's own.
+        clips to train on: those of the settings or, where these are the defaults, those of the weights.
 
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
@@ -46,11 +46,15 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     loaded = load_weights(weights)
     trained_on = loaded.config.get("clip", {})
     theirs = clip_of(trained_on)  # validates them: the file is not trusted
-    # A foreign model brings its own clip settings, unless the user has changed the defaults.
-    clip = theirs if loaded.report and config.clip == ClipConfig() else config.clip
+    clip = theirs if config.clip == ClipConfig() else config.clip
     if is_first():
         if loaded.report:
             console.print(f"{weights}: {loaded.report}")
+        if clip != config.clip:
+            console.print(
+                f"clips as in {weights}: {clip.frames} frames of {clip.size} x {clip.size} pixels, stride "
+                f"{clip.stride}; with any --clip setting, all of them are those given or their defaults"
+            )
         _warn_of_other_clips(clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
