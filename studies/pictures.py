@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tables import interval
 
+from dsm.data.groups import read_groups
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.demo import CLIP, demo
 from dsm.evaluate.feature_files import load_features
@@ -112,8 +113,8 @@ def draw_clips(demo_folder: DemoFolder) -> None:
 def draw_neighbours(demo_folder: DemoFolder) -> str:
     """Write an animation of videos and their nearest training videos by `moco` and by `dsm`.
 
-    Shown are the first videos of the conflict test for which `moco` finds the wrong motion and `dsm` the
-    right one. Returns how many there are, as a sentence.
+    Shown are the first videos of the conflict test for which `moco` finds the scene but not the motion, and
+    `dsm` the motion. Returns how often each is right, as a sentence.
     """
     found = {}
     for name in WEIGHTS[1:]:
@@ -122,16 +123,23 @@ def draw_neighbours(demo_folder: DemoFolder) -> str:
         retrieved = retrieve(train, test, 1)
         found[name] = retrieved.neighbours[:, 0], retrieved.recall(1)
     (by_moco, moco_right), (by_dsm, dsm_right) = found.values()
-    chosen = np.flatnonzero(dsm_right & ~moco_right)
+    table = demo_folder.scenes / "scenes.tsv"
+    scene, others = (np.array(read_groups(table, part.paths)) for part in (test, train))
+    misled = dsm_right & ~moco_right & (scene == others[by_moco])
     frames = []
-    for place in chosen[:NEIGHBOURS_SHOWN]:
+    for place in np.flatnonzero(misled)[:NEIGHBOURS_SHOWN]:
         paths = [test.paths[place], train.paths[by_moco[place]], train.paths[by_dsm[place]]]
         frames.append([read_frames(demo_folder.scenes / path, np.arange(0, 24)) for path in paths])
     write_animation(demo_folder.out / "neighbours.webp", frames)
-    other = int((moco_right & ~dsm_right).sum())
+    both, only_dsm, only_moco, neither = (
+        int(of.sum())
+        for of in (
+            dsm_right & moco_right, dsm_right & ~moco_right, moco_right & ~dsm_right, ~dsm_right & ~moco_right
+        )
+    )  # fmt: skip
     return (
-        f"Of {len(test)} test videos, only `dsm` finds a video with the same motion for {len(chosen)}, and "
-        f"only `moco` for {other}."
+        f"For {len(test)} such videos of one demo, both find the same motion for {both}, only `dsm` for "
+        f"{only_dsm}, only `moco` for {only_moco}, and neither for {neither}."
     )
 
 
@@ -140,7 +148,7 @@ NEIGHBOURS_SHOWN = 4
 
 def write_animation(file: Path, videos: list[list[NDArray[np.uint8]]]) -> None:
     """An animated WebP: a column per query, with its video above its neighbours. Videos are (T, H, W, 3)."""
-    names = ("video", "nearest by moco", "nearest by dsm")
+    names = ("test video", "nearest: moco", "nearest: dsm")
     side = videos[0][0].shape[1]
     left, gap = 120, 6
     font = ImageFont.load_default(13)
