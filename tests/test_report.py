@@ -62,7 +62,7 @@ def test_existing_results_are_shown(runs: Path, tmp_path: Path) -> None:
     config = ReportConfig((runs / "moco",), tmp_path / "report.html", results=(folder,))
     report(config)
     page = config.out.read_text(encoding="utf-8")
-    assert "62.5 <small>50–75</small>" in page
+    assert "62.5 <small>[50, 75]</small>" in page
     assert "&lt;i&gt;" in page
     assert "<i>" not in page
     assert 'alt="strip.png of earlier, whose results are &lt;i&gt;, unseen: R@1 0.625"' in page
@@ -152,7 +152,7 @@ def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # from a second file
     assert table.lines[0][2][0] == cell
     (table,) = result_tables([rows[2], rows[2]])
-    assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
+    assert table.lines[0][2] == [Cell("90.0", "[0, 100]", False)]
 
 
 def test_a_method_has_the_same_colour_everywhere() -> None:

@@ -173,7 +173,7 @@ def write_gallery(
 
 def _title(queries: Features) -> str:
     words = [
-        f"{word} {name}" for word, key in (("of", "list"), ("for", "run")) if (name := queries.meta.get(key))
+        f"{word} {name}" for word, key in (("of", "list"), ("by", "run")) if (name := queries.meta.get(key))
     ]
     return " ".join(["Nearest neighbours", *words])
 

@@ -39,8 +39,8 @@ MEANINGS = {
     "contrasted_scenes_by_motion": "right in front of other scenes, but wrong on one frame of that clip",
     "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
     "appearance_free_probe": "a probe on noise that moves like the clip",
-    "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50 %",
-    "opposites": "right between two opposite classes; chance 50 %",
+    "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50%",
+    "opposites": "right between two opposite classes; chance 50%",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
     "acc_shuffled": "frames in random order",
@@ -159,5 +159,5 @@ def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
     value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
     low, high = rows[0].low, rows[0].high
     if not spread and low is not None and high is not None:
-        spread = f"{100 * low:.0f}–{100 * high:.0f}"
+        spread = f"[{100 * low:.0f}, {100 * high:.0f}]"
     return Cell(value, spread, best)
