@@ -55,7 +55,8 @@ def _message(rows: Sequence[tuple[str, str, str, str]]) -> str:
     for name, against, scene, motion in rows:
         if name == "negative":
             shares = [f"{float(text.split()[0]):.0f}%" for text in (scene, motion)]
-            return f"Here, the {name} changes the {against}'s scene by {shares[0]} and its motion by {shares[1]}."
+            changed = f"scene by {shares[0]} and its motion by {shares[1]}"
+            return f"Here, the {name} changes the {against}'s {changed}."
     return "Check both on your own clips."
 
 
