@@ -201,9 +201,10 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
         return Row(run, 0, "unseen", "R@1", value, low, high, 100)
 
     assert _result(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)]) == (
-        "R@1 on unseen (the nearest training video is of the same class): dsm 70.0%, moco 40.0%."
+        "On unseen, the nearest training video is of the same class (R@1) for 70.0% of the videos with dsm, "
+        "40.0% with moco."
     )
     assert "loss" not in _progress(records)
     near = _result(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
-    assert "The interval of dsm overlaps that of moco." in near
+    assert "The interval of dsm overlaps that of moco: the order is uncertain." in near
     assert "loss" in _progress(records[:1])

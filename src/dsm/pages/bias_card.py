@@ -20,7 +20,7 @@ from dsm.intervals import Interval, as_interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
 from dsm.pages.gallery import end_of
-from dsm.pages.tables import Bar, bar_of
+from dsm.pages.tables import Bar, bar_of, percents
 from dsm.pages.template import clip_uri, write_page
 
 CLASSES_SHOWN = 3
@@ -201,7 +201,7 @@ def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
 def _text(value: Interval) -> str:
     if value.low != value.low:
         return f"{value.value:.0%}"
-    return f"{value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+    return f"{value.value:.0%} {percents(value.low, value.high)}"
 
 
 def draw_card(

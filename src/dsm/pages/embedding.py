@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
-from dsm.pages.tables import Bar, Cell, bar_of
+from dsm.pages.tables import Bar, Cell, bar_of, percents
 from dsm.pages.template import render_page, write_page
 from dsm.runs.results import NO_SHARES, Row
 from dsm.terminal import many
@@ -167,7 +167,7 @@ def _texts(row: Row) -> dict[str, str]:
         return {"value": f"{row.value:.1f}", "interval": ""}
     if row.metric.endswith("_silhouette"):
         return {"value": f"{row.value:.2f}", "interval": row.interval("[{:.2f}, {:.2f}]")}
-    ends = "" if row.low is None or row.high is None else f"[{100 * row.low:.0f}, {100 * row.high:.0f}]"
+    ends = "" if row.low is None or row.high is None else percents(row.low, row.high)
     return {"value": f"{row.value:.1%}", "interval": ends}
 
 

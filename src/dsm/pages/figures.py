@@ -276,12 +276,14 @@ def line_chart(
     title: str,
     y_label: str,
     description: str,
+    hint: str = "",
     y_range: tuple[float, float] | None = None,
 ) -> str:
     """Curves over training steps.
 
     Args:
         lines: (label, colour or look, xs, ys); a label that begins with ``_`` is not in the legend.
+        hint: how to read the values, in a few words.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.5, 2.7), layout="constrained")
@@ -294,7 +296,7 @@ def line_chart(
             )  # fmt: skip
         if y_range:
             axes.set_ylim(*y_range)
-        axes.set_xlabel("step")
+        axes.set_xlabel(f"step\n{hint}" if hint else "step")
         axes.set_ylabel(y_label)
         axes.set_title(title, fontsize=11, loc="left")
         if any(not label.startswith("_") for label, *_ in lines):
