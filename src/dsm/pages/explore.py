@@ -216,8 +216,11 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
         }.values()
     )
     if total:
-        numbers.append((f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.1f} min", "of video"))
-    numbers.append((f"{len(explored.typical):,}", f"clusters, with {found.clustered:.0%} of the clips"))
+        units = ((3600, "h", 1), (60, "min", 1), (1, "s", 0))
+        size, unit, digits = next((one for one in units if total >= one[0]), units[-1])
+        numbers.append((f"{total / size:.{digits}f} {unit}", "of video"))
+    share = f", with {found.clustered:.0%} of the clips" if explored.typical else ""
+    numbers.append((f"{len(explored.typical):,}", f"clusters{share}"))
     numbers.append((f"{found.spare:,}", "near-duplicates that could be removed"))
     if found.same is not None:
         numbers.append(
@@ -232,12 +235,13 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
 def _lede(found: Exploration) -> str:
     """A summary of the page in two sentences."""
     clips = many(len(found.explored.clusters), "clip")
-    kinds, could = f"{clips} form no clusters", "there are no near-duplicates"
+    kinds, could, below = f"{clips} form no clusters", "there are no near-duplicates", ""
     if count := len(found.explored.typical):
         kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')}"
+        below = "frequent clips, "
     if found.spare:
         could = f"{many(found.spare, 'near-duplicate')} could be removed"
-    return f"{kinds}; {could}. Below: frequent clips, rare clips, and a map of all clips."
+    return f"{kinds}; {could}. Below: {below}rare clips and a map of all clips."
 
 
 def _word(footage: Footage) -> str:

@@ -176,7 +176,10 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
         "them is least sure of these clips: its two most probable labels are nearly equal (the margin is the "
         "difference of their probabilities). Label them next."
     )
-    return replace(found, more=[*found.more, Part("Label next", text, [ShownRow("", tiles)])])
+    if not tiles:
+        text = f"All {many(given, 'clip')} have one of {kinds} labels: none is left to label."
+    rows = [ShownRow("", tiles)] if tiles else []
+    return replace(found, more=[*found.more, Part("Label next", text, rows)])
 
 
 def _alert(
