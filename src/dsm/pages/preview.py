@@ -42,7 +42,9 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         write_page(
             path, "preview.html", title="What the disturbances change", clips=shown,
             rows=[(name, "", [cell.replace(" %", "%") for cell in cells]) for name, *cells in rows],
-            measured=many(measured, "clip"), message=_message(rows),
+            message=_message(rows),
+            measured="Measured on one clip." if measured == 1 else
+            f"Mean ± standard deviation over {measured} clips.",
         )  # fmt: skip
     elif path.suffix == ".png":
         write_still(path, _still(clips))
