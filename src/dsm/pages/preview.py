@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from dsm.evaluate.preview import Frames, Shown
 from dsm.pages.film import GAP, even, label, spread, strip, white, write_playing, write_still
 from dsm.pages.template import FPS, clip_uri, write_page
-from dsm.terminal import many
 
 Row = tuple[str, str, str, str]
 
