@@ -62,7 +62,7 @@ def test_existing_results_are_shown(runs: Path, tmp_path: Path) -> None:
     config = ReportConfig((runs / "moco",), tmp_path / "report.html", results=(folder,))
     report(config)
     page = config.out.read_text(encoding="utf-8")
-    assert "62.5 <small>50–75</small>" in page
+    assert "62.5 <small>[50, 75]</small>" in page
     assert "&lt;i&gt;" in page
     assert "<i>" not in page
     assert 'alt="strip.png of earlier, whose results are &lt;i&gt;, unseen: R@1 0.625"' in page
@@ -152,7 +152,7 @@ def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     (table,) = seed_tables([*rows, replace(rows[0], low=0.4)], groups)  # from a second file
     assert table.lines[0][2][0] == cell
     (table,) = result_tables([rows[2], rows[2]])
-    assert table.lines[0][2] == [Cell("90.0", "0–100", False)]
+    assert table.lines[0][2] == [Cell("90.0", "[0, 100]", False)]
 
 
 def test_a_method_has_the_same_colour_everywhere() -> None:
@@ -201,9 +201,10 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
         return Row(run, 0, "unseen", "R@1", value, low, high, 100)
 
     assert _result(records, [row("moco", 0.4, 0.3, 0.5), row("dsm", 0.7, 0.6, 0.8)]) == (
-        "R@1 on unseen (the nearest training video is of the same class): dsm 70.0%, moco 40.0%."
+        "On unseen, the nearest training video is of the same class (R@1) for 70.0% of the videos with dsm, "
+        "40.0% with moco."
     )
     assert "loss" not in _progress(records)
     near = _result(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
-    assert "The interval of dsm overlaps that of moco." in near
+    assert "The interval of dsm overlaps that of moco: the order is uncertain." in near
     assert "loss" in _progress(records[:1])

@@ -103,7 +103,7 @@ def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     table = result_tables(read_results(base / BOLD / "retrieval" / "results.json"))[0]
     cell = table.lines[0][2][0]
     assert cell
-    assert re.search(f"<td[^>]*><span>{cell.value} <small>{cell.spread}</small></span></td>", page)
+    assert re.search(f"<td[^>]*><span>{cell.value} <small>{re.escape(cell.spread)}</small></span></td>", page)
     assert page.count("<video ") == 2 * 2 * 6 + 3  # queries with neighbours; a clip with two maps
     assert page.count('alt="One test video in all variants') == 1
     (bars,) = re.findall(r'aria-label="Accuracy by variant[.] ([^"]*)"', page)

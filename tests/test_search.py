@@ -244,7 +244,7 @@ def test_the_page_plays_clips_and_searches_like_the_command(
     index = load_features(archive)
     status, body = answer(page, "GET", "/")
     assert status == 200
-    assert b"Search by example" in body
+    assert b"Find similar clips" in body
     status, body = answer(page, "GET", "/clip?row=3")
     assert status == 200
     assert body[4:8] == b"ftyp"
@@ -417,7 +417,7 @@ def test_the_page_answers_only_this_machine_and_itself(page: http.client.HTTPCon
     assert answer(page, "POST", "/query", b"x")[0] == 400
     status, body = answer(page, "POST", "/query", b"no video", X_Requested_With="dsm")
     assert status == 400
-    assert json.loads(body)["error"].startswith("the video sent: cannot be decoded")
+    assert json.loads(body)["error"].startswith("The video cannot be decoded")
 
 
 def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_a_gallery_page_and_classes_are_written(archive: Path, tmp_path: Path) -
     assert re.search(r"query: (swing|spin|slide|hop|circle|figure|pulse|zig)[a-z-]*", page), (
         "a name, no number"
     )
-    assert "a random one would be for" in page
+    assert "a random video would have it for" in page
     fits(tmp_path / "gallery.html", tmp_path)
     index = load_features(archive)
     lines = (tmp_path / "neighbours.tsv").read_text().splitlines()[1:]

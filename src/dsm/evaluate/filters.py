@@ -61,5 +61,5 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
             raise UserError(f"no video has the label {filters.label!r}{nearest(filters.label, names)}")
         fits &= features.labels == number
     if not fits.any():
-        raise UserError("no video matches --path, --camera and --label together; drop one of them.")
+        raise UserError("no video has this path, camera and label together; drop one of them.")
     return fits

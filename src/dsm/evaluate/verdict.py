@@ -73,7 +73,9 @@ class Chosen:
 
 STILL: dict[str, Chosen] = {
     "scene_reliance": Chosen(
-        "Scene reliance", "when motion and scene disagree: 0, the motion decides; 1, the scene", False
+        "Scene reliance",
+        "what decides when motion and scene disagree: 0%, the motion; 100%, the scene",
+        False,
     ),
     "hat_scene_error_random": Chosen(
         "Fooled by the scene",
@@ -83,7 +85,9 @@ STILL: dict[str, Chosen] = {
     "contrasted_scenes": Chosen(
         "Contrasted accuracy", "right in front of other scenes, but wrong on one frame of that clip", True
     ),
-    "motion_gain": Chosen("Motion gain", "share of its skill that single frames cannot give", True),
+    "motion_gain": Chosen(
+        "Motion gain", "share of its skill, the accuracy above chance, that single frames cannot give", True
+    ),
     "hat_swap_random_ratio": Chosen(
         "Accuracy kept in other scenes",
         "accuracy in front of other classes' scenes, divided by that on the clip",

@@ -161,7 +161,8 @@ def draw_bars(judged: Mapping[str, Judged], path: Path) -> None:
         textcoords="offset points", va="center", fontsize=8,
     )  # fmt: skip
     axis.set_xticks(range(len(variants)), [name.replace("_", "\n") for name in variants])
-    axis.set_ylabel("accuracy, mean over classes, %")
+    axis.set_ylabel("accuracy, mean over classes,\nin %, with 95% intervals")
+    axis.set_xlim(-0.6, len(variants) - 0.4)
     axis.set_ylim(0, 100)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(ncols=min(len(judged), 5), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
@@ -200,7 +201,7 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     axes.flat[0].set_xlim(-6, 106)
     axes.flat[0].set_ylim(*bounds)
     ticks = np.arange(np.ceil(bounds[0]), np.floor(bounds[1]) + 1)
-    axes.flat[0].set_yticks(ticks, [f"x {2.0**tick:g}" for tick in ticks])
+    axes.flat[0].set_yticks(ticks, [f"× {2.0**tick:g}" for tick in ticks])
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
     figure.draw_without_rendering()  # settles the layout, so that names can be measured

@@ -20,7 +20,7 @@ from dsm.intervals import Interval, as_interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
 from dsm.pages.gallery import end_of
-from dsm.pages.tables import Bar, bar_of
+from dsm.pages.tables import Bar, bar_of, percents
 from dsm.pages.template import clip_uri, write_page
 
 CLASSES_SHOWN = 3
@@ -137,7 +137,7 @@ def write_card(
     files = [out / "card.html", out / "card.png"]
     write_page(
         files[0], "bias_card.html",
-        title="Does it rely on motion or on the scene?", test=test, videos=len(first.labels),
+        title=_heading(verdicts), test=test, videos=len(first.labels),
         classes=len(np.unique(first.labels)), chance=first.chance, footage=found.why,
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
@@ -156,6 +156,16 @@ def write_card(
         write_text(file, badge(verdicts[one.name]))
         files.append(file)
     return files
+
+
+def _heading(verdicts: Mapping[str, Verdict]) -> str:
+    """What all encoders rely on; a question if they differ or it is not clear."""
+    words = {"motion": "motion", "scene": "the scene"}
+    kinds = {one.by for one in verdicts.values()}
+    if len(kinds) == 1 and (by := words.get(next(iter(kinds)))):
+        *others, last = verdicts
+        return f"{', '.join(others)} and {last} rely on {by}" if others else f"{last} relies on {by}"
+    return "Motion or scene: what decides?"
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
 def _text(value: Interval) -> str:
     if value.low != value.low:
         return f"{value.value:.0%}"
-    return f"{value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+    return f"{value.value:.0%} {percents(value.low, value.high)}"
 
 
 def draw_card(
@@ -215,9 +225,10 @@ def draw_card(
             value = as_interval(number)
             if value.low == value.low:
                 axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
-            axis.plot(value.value, place, "o", color=look.colour, markersize=8)
+            at = min(max(value.value, -0.04), 1.04)  # ratios may be above 1
+            axis.plot(at, place, "o", color=look.colour, markersize=8, clip_on=False)
             axis.annotate(
-                f"{100 * value.value:.0f}%", (value.value, place), xytext=(0, 8), textcoords="offset points",
+                f"{100 * value.value:.0f}%", (at, place), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=10,
             )  # fmt: skip
         axis.set_xlim(-0.06, 1.06)
@@ -225,12 +236,16 @@ def draw_card(
         axis.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
         axis.set_yticks(range(rows), [literal(one.name) for one in subjects], fontsize=11)
         axis.set_title(measure.title, loc="left", fontsize=12)
-        axis.set_xlabel(f"motion: {'high' if measure.motion_is_high else 'low'}", fontsize=9)
+        axis.set_xlabel(f"{'high' if measure.motion_is_high else 'low'}: relies on motion", fontsize=9)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
-    sentences = "\n".join(f"{literal(name)}: {one.sentence}" for name, one in verdicts.items())
-    figure.suptitle(f"{literal(test)}\n{sentences}", x=0.01, ha="left", fontsize=11)
+    sentences = "\n".join(
+        f"{literal(name)} {one.sentence.removeprefix('It ')}" for name, one in verdicts.items()
+    )
+    figure.suptitle(
+        f"{sentences}\nTested on {literal(test)}; lines are 95% intervals.", x=0.01, ha="left", fontsize=11
+    )
     save_figure(figure, path)
 
 

@@ -86,12 +86,13 @@ def write_report(path: Path, evidence: Evidence) -> None:
         chance=f"{1 / evidence.scenes.motions:.0%}",
         tests=evidence.tests,
         tables=[
-            _table(evidence, "R@1", "Retrieval (R@1): does the nearest training video show the same motion?"),
-            _table(
-                evidence, "linear_probe", "Linear probe: a linear classifier of motions on frozen features"
-            ),
+            _table(evidence, "R@1", "R@1"),
+            _table(evidence, "linear_probe", "Linear probe"),
         ],
-        charts=[_chart(evidence, "R@1", "R@1"), _chart(evidence, "linear_probe", "Linear probe")],
+        charts=[
+            _chart(evidence, "R@1", "R@1: the nearest training video shows the same motion"),
+            _chart(evidence, "linear_probe", "Linear probe: a linear classifier names the motion"),
+        ],
         samples=samples[:SAMPLES],
         curves=_curves(evidence),
         first_seed=evidence.seeds[0],
@@ -143,7 +144,7 @@ def _seeds_text(evidence: Evidence) -> str:
         )
     n = evidence.rows[0].n
     return (
-        f"One seed ({evidence.seeds[0]}), in %, with 95 % intervals over {n} videos per test. "
+        f"One seed ({evidence.seeds[0]}), in %, with 95% intervals over {n} videos per test. "
         "Results vary by several points between seeds: dsm demo with --seeds 0 1 2 and the same --out adds "
         "two seeds and reports mean and standard deviation."
     )
@@ -177,7 +178,8 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
     }
     return figures.bar_chart(
         evidence.tests, evidence.runs, values, intervals if len(evidence.seeds) == 1 else {},
-        title=title, chance=1 / evidence.scenes.motions, description=f"{title}. {numbers}.",
+        title=title, y_label="% of test videos", chance=1 / evidence.scenes.motions,
+        description=f"{title}. {numbers}.",
     )  # fmt: skip
 
 
@@ -195,23 +197,23 @@ def _curves(evidence: Evidence) -> list[str]:
         colour = figures.COLOURS[method]
         steps = [line["step"] for line in lines]
         loss.append((method, colour, steps, _smooth(lines, "loss")))
-        cosine.append((f"{method}: anchor–positive", colour, steps, _smooth(lines, "positive")))
+        cosine.append((f"{method}: positive", colour, steps, _smooth(lines, "positive")))
         if "motion" in lines[0]:
             far = _smooth(lines, "negative")
-            cosine.append((f"{method}: anchor–negative", figures.COLOURS["dsm-triplet"], steps, far))
+            cosine.append((f"{method}: negative", figures.COLOURS["dsm-triplet"], steps, far))
             share = _smooth(lines, "motion", 100)
             motion.append((method, colour, steps, share))
     return [
         figures.line_chart(
-            loss, title="Loss", y_label="InfoNCE", description="Loss of each method over training."
+            loss, title="Loss", y_label="InfoNCE loss", description="Loss of each method over training."
         ),
         figures.line_chart(
-            motion, title="Motion: anchor nearer to its positive than to its negative", y_label="% of clips",
+            motion, title="Anchor nearer to its positive than to its negative", y_label="% of clips",
             y_range=(0, 102),
             description="Share of clips whose positive is nearer than their motion-broken negative.",
         ),
         figures.line_chart(
-            cosine, title="The margin between positive and negative", y_label="cosine",
+            cosine, title="Similarity to the anchor", y_label="cosine",
             description="Cosine of anchor and positive, and of anchor and negative, over training.",
         ),
     ]  # fmt: skip
@@ -297,6 +299,6 @@ def _gallery(evidence: Evidence) -> list[ShownQuery]:
                 )
                 for run in evidence.trained
             ]  # fmt: skip
-            query = ShownClip(uri(queries.paths[place]), "query", motion)
+            query = ShownClip(uri(queries.paths[place]), f"query: {motion}")
             shown.append(ShownQuery(f"{test}: {motion}", query, runs))
     return shown

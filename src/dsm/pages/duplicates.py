@@ -31,9 +31,9 @@ def write_duplicates_page(
         tiles = []
         for place, row in enumerate(group[:OF_GROUP]):
             width, height = footage.pixels[row]
-            size = f"{width} x {height}" if width else ""
+            size = f"{width} × {height} pixels" if width else ""
             keep = "keep" if place == 0 else ""
-            caption = " ".join(part for part in (keep, size) if part)
+            caption = ", ".join(part for part in (keep, size) if part)
             tiles.append(ShownClip(clips.get(row, ""), caption, row_text(footage.features, row, short=True)))
         title = f"Group {number}: {len(group)} clips, cosine up to {cosine}"
         rows.append(ShownQuery(title, tiles[0], [("", tiles[1:])]))

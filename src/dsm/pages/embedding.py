@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
-from dsm.pages.tables import Bar, Cell, bar_of
+from dsm.pages.tables import Bar, Cell, bar_of, percents
 from dsm.pages.template import render_page, write_page
 from dsm.runs.results import NO_SHARES, Row
 from dsm.terminal import many
@@ -66,11 +66,11 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
 
 MEANINGS = {
     "rank": "number of dimensions that the features use",
-    "agreement": "share whose nearest other video has the same name",
-    "silhouette": "from -1 to 1; 0: names do not separate",
-    "scatter": "share of the variance that lies between names",
+    "agreement": "share of videos whose nearest other video is of the same group",
+    "silhouette": "how clearly groups are apart: from -1 to 1, 0 if they overlap",
+    "scatter": "share of the features' variance that lies between groups",
 }
-"""By the last word of a metric's name."""
+"""By the last word of a metric's name; a group is the videos of one label, or of another colouring's name."""
 TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -106,7 +106,7 @@ def write_embedding_page(
 ) -> None:
     """Write a page with the section and a table of the numbers."""
     write_page(
-        path, "embedding.html", title=_title(embedded), told=_told(rows),
+        path, "embedding.html", title=_title(embedded), told=_told(rows), message=_message(_told(rows)),
         section=embedding_section(embedded, clips),
         lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
     )  # fmt: skip
@@ -116,6 +116,19 @@ def _title(embedded: Sequence[Embedded]) -> str:
     *others, last = [one.run for one in embedded]
     runs = f"{', '.join(others)} and {last}" if others else last
     return f"{many(len(embedded[0].paths), 'video')} as {runs} {'see' if others else 'sees'} them"
+
+
+def _message(told: tuple[str, list[Bar], float | None]) -> str:
+    """The numbers of the bars as a sentence, the highest first; empty if nothing was measured."""
+    name, bars, chance = told
+    if not bars:
+        return ""
+    first, *others = sorted(bars, key=lambda bar: -(bar.at or 0))
+    share = [bar.text.partition(" ")[0] for bar in (first, *others)]
+    text = f"With {first.name}, the nearest other video has the same {name} for {share[0]} of the videos"
+    if others:
+        text += "".join(f", with {bar.name} for {one}" for bar, one in zip(others, share[1:], strict=True))
+    return f"{text}{'' if chance is None else f'; by chance it would for {chance:.0f}%'}."
 
 
 def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
@@ -142,11 +155,20 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
         line = lines.setdefault(row.metric, {"metric": row.metric.replace("_", " "), "cells": {}})
         chance = chances.get((row.run, row.metric))
         line["cells"][row.run] = {
-            "value": f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.3f}",
-            "interval": row.interval("{:.2f} to {:.2f}"),
-            "chance": "" if chance is None else f"chance {chance:.2f}",
+            **_texts(row),
+            "chance": "" if chance is None else f"chance {chance:.0%}",
         }
     return list(lines.values())
+
+
+def _texts(row: Row) -> dict[str, str]:
+    """A number and its interval: shares in %, others as they are."""
+    if row.metric in NO_SHARES:
+        return {"value": f"{row.value:.1f}", "interval": ""}
+    if row.metric.endswith("_silhouette"):
+        return {"value": f"{row.value:.2f}", "interval": row.interval("[{:.2f}, {:.2f}]")}
+    ends = "" if row.low is None or row.high is None else percents(row.low, row.high)
+    return {"value": f"{row.value:.1%}", "interval": ends}
 
 
 def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:
@@ -159,7 +181,10 @@ def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, st
                 line["metric"],
                 MEANINGS.get(line["metric"].split()[-1], ""),
                 [
-                    cell and Cell(cell["value"], f"{cell['interval']} {cell['chance']}".strip(), False)
+                    cell
+                    and Cell(
+                        cell["value"], ", ".join(filter(None, (cell["interval"], cell["chance"]))), False
+                    )
                     for cell in cells
                 ],
             )

@@ -39,7 +39,7 @@ SOURCES = {
     "table": "from the given table",
     "expression": "from the given expression",
     "name": "from names in the paths",
-    "folder": "from folders, as no path names a camera (use --cameras or --camera-regex to define them)",
+    "folder": "from folders, because no path names a camera; --cameras or --camera-regex defines them",
 }
 
 
@@ -216,14 +216,17 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
         }.values()
     )
     if total:
-        numbers.append((f"{total / 3600:.1f} h" if total >= 3600 else f"{total / 60:.1f} min", "of video"))
-    numbers.append((f"{len(explored.typical):,}", f"clusters, with {found.clustered:.0%} of the clips"))
+        units = ((3600, "h", 1), (60, "min", 1), (1, "s", 0))
+        size, unit, digits = next((one for one in units if total >= one[0]), units[-1])
+        numbers.append((f"{total / size:.{digits}f} {unit}", "of video"))
+    share = f", with {found.clustered:.0%} of the clips" if explored.typical else ""
+    numbers.append((f"{len(explored.typical):,}", f"clusters{share}"))
     numbers.append((f"{found.spare:,}", "near-duplicates that could be removed"))
     if found.same is not None:
         numbers.append(
             (
                 f"{found.same.share.value:.0%}",
-                f"of neighbours are from the same {source}; by chance {found.same.chance:.0%}",
+                f"of nearest neighbours are from the same {source}; by chance {found.same.chance:.0%}",
             )
         )
     return numbers
@@ -232,12 +235,13 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
 def _lede(found: Exploration) -> str:
     """A summary of the page in two sentences."""
     clips = many(len(found.explored.clusters), "clip")
-    kinds, could = f"{clips} form no clusters", "there are no near-duplicates"
+    kinds, could, below = f"{clips} form no clusters", "there are no near-duplicates", ""
     if count := len(found.explored.typical):
         kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')}"
+        below = "frequent clips, "
     if found.spare:
         could = f"{many(found.spare, 'near-duplicate')} could be removed"
-    return f"{kinds}; {could}. Below: frequent clips, rare clips, and a map of all clips."
+    return f"{kinds}; {could}. Below: {below}rare clips and a map of all clips."
 
 
 def _word(footage: Footage) -> str:
@@ -250,7 +254,9 @@ def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[Sho
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
     if typical:
         asked.append(ShownRow("Frequent", typical, "a typical clip of each of the largest clusters"))
-    asked.append(ShownRow("Rare", rare[0].tiles[:GLANCE], "clips unlike all others, by distance"))
+    asked.append(
+        ShownRow("Rare", rare[0].tiles[:GLANCE], "clips unlike all others, by their distance from them")
+    )
     return asked
 
 
@@ -266,7 +272,7 @@ def _clusters(found: Exploration) -> list[ShownRow]:
     for cluster, own in enumerate(explored.typical[:CLUSTERS]):
         (camera, most), *_ = Counter(footage.cameras[row] for row in own).most_common(1)
         share = f"{many(len(own), 'clip')}, {len(own) / len(footage.features):.1%}"
-        share += f"; {most / len(own):.0%} of them {camera}" if found.same else ""
+        share += f"; {most / len(own):.0%} from {camera}" if found.same else ""
         seen: dict[str, int] = {}
         for row in own.tolist():
             seen.setdefault(footage.videos[row], row)
@@ -277,7 +283,7 @@ def _clusters(found: Exploration) -> list[ShownRow]:
 
 def _rare(found: Exploration) -> list[ShownRow]:
     oddness = found.explored.oddness
-    tiles = [Tile(row, f"{oddness[row]:.2f}  {told(found.footage, row)}") for row in found.rare]
+    tiles = [Tile(row, f"distance {oddness[row]:.2f}: {told(found.footage, row)}") for row in found.rare]
     return [ShownRow("Of all", tiles)]
 
 
@@ -300,7 +306,7 @@ def _groups(found: Exploration) -> list[ShownRow]:
         tiles = []
         for place, row in enumerate(group[:SHOWN_OF_GROUP]):
             width, height = footage.pixels[row]
-            size = f", {width} x {height}" if width else ""
+            size = f", {width} × {height} pixels" if width else ""
             tiles.append(Tile(row, f"{told(footage, row)}{size}", kept=place == 0))
         rows.append(ShownRow(f"Group {number}", tiles, many(len(group), "clip")))
     return rows

@@ -103,6 +103,7 @@ COLOURS = {"random": _GREY, "moco": _VERMILLION, "dsm": _BLUE, "dsm-triplet": _G
 """Colours of the methods, the same in every figure."""
 FEW_POINTS = 10
 """The points of lines with at most this many are marked; a line of one point would be invisible."""
+POINTS_OF_AN_INCH = 72
 DOTS = 110
 """Pixels per inch of figures written as PNG."""
 
@@ -190,7 +191,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 def to_svg(figure: Figure, description: str) -> str:
     """An SVG element for a page, with a description for screen readers."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
@@ -206,7 +207,8 @@ def bar_chart(
     title: str,
     chance: float | None,
     description: str,
-    width: float = 5.4,
+    y_label: str = "%",
+    width: float = 4.9,
 ) -> str:
     """Bars by group and run: the mean over seeds, a dot for each seed, a line at chance if it is known.
 
@@ -218,7 +220,7 @@ def bar_chart(
         intervals: (run, group) -> the bounds of a share, drawn as a line; may be empty.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, 3.0))
+        figure = Figure(figsize=(width, 3.1), layout="constrained")
         axes: Axes = figure.subplots()
         thick, looks = 0.8 / len(runs), looks_of(runs)
         for place, run in enumerate(runs):
@@ -244,23 +246,27 @@ def bar_chart(
         axes.set_xlim(-0.5, len(groups) - (0.5 if chance is None else 0.15))
         if chance is not None:
             axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
-            axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=8)
+            axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=9)
         if len(groups) <= 9:
             axes.set_xticks(range(len(groups)), groups)
         else:
             axes.set_xticks(
                 range(len(groups)), groups, rotation=40, ha="right", rotation_mode="anchor", fontsize=9
             )
-        axes.set_ylabel("%")
-        axes.set_ylim(0, 100)
-        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_ylabel(y_label)
+        axes.set_ylim(0, 108)  # leaves room for the number above a full bar
+        axes.set_yticks(range(0, 101, 20))
         handles = [
             Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="white", linewidth=0) for look in looks
         ]
+        longest = max(map(len, runs))
+        columns = min(max(int(width * POINTS_OF_AN_INCH / (6 * longest + 48)), 1), len(runs))
+        lines = -(-len(runs) // columns)
         axes.legend(
-            handles, list(map(literal, runs)), ncols=min(len(runs), 6), fontsize=9, loc="upper right",
-            bbox_to_anchor=(1, 1.16),
+            handles, list(map(literal, runs)), ncols=columns, fontsize=9, loc="lower left",
+            bbox_to_anchor=(0, 1), borderaxespad=0.2, borderpad=0.2,
         )  # fmt: skip
+        axes.set_title(title, fontsize=11, loc="left", pad=10 + 14 * lines)  # above the legend
         return to_svg(figure, description)
 
 
@@ -270,15 +276,17 @@ def line_chart(
     title: str,
     y_label: str,
     description: str,
+    hint: str = "",
     y_range: tuple[float, float] | None = None,
 ) -> str:
     """Curves over training steps.
 
     Args:
         lines: (label, colour or look, xs, ys); a label that begins with ``_`` is not in the legend.
+        hint: how to read the values, in a few words.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 2.8))
+        figure = Figure(figsize=(4.5, 2.7), layout="constrained")
         axes: Axes = figure.subplots()
         for label, colour, xs, ys in lines:
             look = colour if isinstance(colour, Look) else Look(colour, "")
@@ -288,7 +296,7 @@ def line_chart(
             )  # fmt: skip
         if y_range:
             axes.set_ylim(*y_range)
-        axes.set_xlabel("step")
+        axes.set_xlabel(f"step\n{hint}" if hint else "step")
         axes.set_ylabel(y_label)
         axes.set_title(title, fontsize=11, loc="left")
         if any(not label.startswith("_") for label, *_ in lines):

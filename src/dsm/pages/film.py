@@ -196,7 +196,7 @@ def _legend(width: int, scale: str, colours: Colours) -> NDArray[np.uint8]:
     bar = overlay(np.full((1, BAR, long, 3), 128, np.uint8), ramp, colours)[0]
     band = white(BAR + GAP, width)
     band[GAP:, GAP : GAP + long] = bar
-    return np.concatenate([band, paragraph(f"0 … 1 of the maximum: {scale}", width)])
+    return np.concatenate([band, paragraph(f"from 0 to the maximum of the map; {scale}", width)])
 
 
 def enlarged(one: Looked) -> Looked:

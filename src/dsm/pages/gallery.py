@@ -152,7 +152,7 @@ def write_gallery(
     for query in drawn(len(queries), shown):
         near = neighbours(
             retrieval, query, uri,
-            lambda place, cosine: f"{_named(gallery, place, names[0])}cosine {cosine:.2f}",
+            lambda place, cosine: f"{_named(gallery, place, names[0])}cosine\N{NO-BREAK SPACE}{cosine:.2f}",
             lambda place: row_text(gallery, place, short=True),
             judged=judged,
         )  # fmt: skip
@@ -173,7 +173,7 @@ def write_gallery(
 
 def _title(queries: Features) -> str:
     words = [
-        f"{word} {name}" for word, key in (("of", "list"), ("for", "run")) if (name := queries.meta.get(key))
+        f"{word} {name}" for word, key in (("of", "list"), ("by", "run")) if (name := queries.meta.get(key))
     ]
     return " ".join(["Nearest neighbours", *words])
 
@@ -216,7 +216,7 @@ def compared(
 
         return neighbours(
             retrievals[run], own.paths.index(path), uri,
-            lambda place, cosine: f"{_named(gallery, place, names)}cosine {cosine:.2f}",
+            lambda place, cosine: f"{_named(gallery, place, names)}cosine\N{NO-BREAK SPACE}{cosine:.2f}",
             judged=gallery.labelled and own.labelled,
         )  # fmt: skip
 

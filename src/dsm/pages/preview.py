@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from dsm.evaluate.preview import Frames, Shown
 from dsm.pages.film import GAP, even, label, spread, strip, white, write_playing, write_still
 from dsm.pages.template import FPS, clip_uri, write_page
-from dsm.terminal import many
 
 Row = tuple[str, str, str, str]
 
@@ -41,12 +40,25 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         ]
         write_page(
             path, "preview.html", title="What the disturbances change", clips=shown,
-            rows=[(name, "", list(cells)) for name, *cells in rows], measured=many(measured, "clip"),
+            rows=[(name, "", [cell.replace(" %", "%") for cell in cells]) for name, *cells in rows],
+            message=_message(rows),
+            measured="Measured on one clip." if measured == 1 else
+            f"Mean ± standard deviation over {measured} clips.",
         )  # fmt: skip
     elif path.suffix == ".png":
         write_still(path, _still(clips))
     else:
         write_playing(path, _moving(clips), FPS)
+
+
+def _message(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """What the negative changes, as a sentence; without a negative, what to do."""
+    for name, against, scene, motion in rows:
+        if name == "negative":
+            shares = [f"{float(text.split()[0]):.0f}%" for text in (scene, motion)]
+            changed = f"scene by {shares[0]} and its motion by {shares[1]}"
+            return f"Here, the {name} changes the {against}'s {changed}."
+    return "Check both on your own clips."
 
 
 def _longest(versions: Sequence[Shown]) -> float:

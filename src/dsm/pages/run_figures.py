@@ -41,7 +41,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
     axis.set_xticks(shown, [f"{count:,}" for count in shown])
     axis.set_ylim(0, 100)
     axis.set_xlabel("labelled videos")
-    axis.set_ylabel("top-1 in %, with 95 % interval")
+    axis.set_ylabel("top-1 in %, with 95% intervals")
     axis.set_title(
         f"{rows[0].run.rpartition('@')[0]}, tested on {rows[0].test}",
         parse_math=False,
@@ -55,11 +55,11 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
 
 HEALTH = (
     ("loss", "loss", "lower is better, among runs of one method"),
-    ("motion", "positive nearer than negative", "at its initial value: motion is ignored"),
+    ("motion", "positive nearer than negative, share of clips", "at its initial value: motion is ignored"),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
     ("uniformity", "uniformity", "0: all clips at one point; -4: spread out"),
-    ("effective_rank", "effective rank", "1: collapsed to a line"),
+    ("effective_rank", "effective rank, in dimensions", "1: collapsed to a line"),
     ("spread", "spread", "0: collapsed; 1: maximum"),
     ("grad_norm", "norm of the gradient", ""),
     ("queue_age", "age of the queue's oldest key, in steps", ""),
@@ -152,7 +152,7 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
         if lines:
             charts.append(
                 line_chart(
-                    lines, title=title[0].upper() + title[1:], y_label=hint,
+                    lines, title=title[0].upper() + title[1:], y_label="", hint=hint,
                     description=f"{title} over training, from the first logged step to the last. "
                     f"{'; '.join(ends)}.",
                 )
@@ -177,7 +177,7 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
         return None
     names = list(records[-1]["layers"])[:LAYERS]
     chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
-    figure = Figure(figsize=(max(8, 0.16 * len(names) + 2), 7), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 0.16 * len(names) + 2), 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     colours = mpl.colormaps["viridis_r"](np.linspace(0.1, 1, len(chosen)))
     for record, colour in zip(chosen, colours, strict=True):
@@ -188,8 +188,8 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
             _positive(rows[:, 1]), color=colour, linewidth=0.7, linestyle=":", marker=mark_of(names) and "v"
         )
         below.plot(_positive(rows[:, 2]), color=colour, linewidth=1.4, marker=mark_of(names))
-    above.set_ylabel("size of the gradient\n(mean; dotted: maximum)")
-    below.set_ylabel("gradient norm / weight norm")
+    above.set_ylabel("size of the gradient\n(mean; dotted: maximum)", fontsize=9)
+    below.set_ylabel("gradient norm / weight norm", fontsize=9)
     for axis in (above, below):
         if any(
             np.isfinite(line.get_ydata()).any() for line in axis.lines
@@ -198,10 +198,9 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
-    below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=6)
-    figure.suptitle(
-        f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
-    )
+    below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=8 if len(names) <= 30 else 6)
+    below.set_xlabel("layer, from the first to the last")
+    figure.suptitle(literal(name or run.name), fontsize=11)
     return figure
 
 

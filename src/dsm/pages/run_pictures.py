@@ -230,30 +230,33 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
 
 def bias_pictures(
     measured: Mapping[str, Measured],
-) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
-    """Each run's bias pictures with their descriptions, the variants only once; and notes on omitted ones.
+) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Each run's bias pictures (heading, picture, description), the variants only once and last; and notes
+    on omitted ones.
 
     The bars are not included: one chart shows those of all runs.
     """
-    room, shown, left, has_variants = ROOM["bias"], [], [], False
+    room = ROOM["bias"]
+    shown: list[tuple[str, str, str]] = []
+    last: list[tuple[str, str, str]] = []
+    left: list[str] = []
     for name, results in measured.items():
-        kept = []
         for path, description in results.bias:
             if path.name == BARS:
                 continue
             variants = path.name == VARIANTS
-            if variants and has_variants:
+            if variants and last:
                 continue
             uri = picture_uri(path, room)
             if uri is None or len(uri) > room:
                 left.append(f"{name}: {path.name} of bias, because the page would grow too large")
                 continue
             room -= len(uri)
-            has_variants = has_variants or variants
-            kept.append((uri, description))
-        if kept:
-            shown.append((name, kept))
-    return shown, left
+            if variants:
+                last.append(("Variants of one test video", uri, description))
+            else:
+                shown.append((name, uri, description))
+    return shown + last, left
 
 
 def given_pictures(every: Sequence[Given]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from dsm.pages.run_pictures import (
     given_pictures,
     gradients_picture,
 )
-from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, meaning_of, result_tables, seed_tables
+from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import versions_text
 from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
@@ -88,11 +88,12 @@ def write_run_report(path: Path, content: ReportContent) -> None:
         path,
         "report.html",
         title=title,
-        heading=title,
+        heading=_heading(runs, rows),
         headline=_result(runs, rows),
         bars=_bars(runs, rows),
         bar_chance=by_chance if _decisive(runs, rows)[:1] == ("R@1",) else None,
         progress=_progress(runs),
+        terms=_terms(runs),
         sections=sections,
         has_clips=bool(gallery or maps or content.embedding),
         numbers=tables(good),
@@ -166,8 +167,13 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
     return [(name, "", words) for name, words in rows.items() if set(words) != {"–"}]
 
 
-DECISIVE = ("top1", "R@1", "linear_probe", "monitor/knn")
-"""Results for the headline, the most informative first."""
+DECISIVE = {
+    "top1": "the classifier's answer is right",
+    "R@1": "the nearest training video is of the same class",
+    "linear_probe": "a linear classifier on frozen features is right",
+    "monitor/knn": "a vote of the nearest videos is right",
+}
+"""Results for the headline, the most informative first, and what counts as right."""
 
 
 def _progress(runs: Sequence[RunRecord]) -> str:
@@ -187,6 +193,16 @@ def _progress(runs: Sequence[RunRecord]) -> str:
         summaries.append(f"{run.name}: {', '.join(words)}")
     more = f" And {len(runs) - 8} more." if len(runs) > 8 else ""
     return f"{'; '.join(summaries)}.{more}"
+
+
+def _terms(runs: Sequence[RunRecord]) -> str:
+    """What the words of :func:`_progress` mean."""
+    logged = {name for run in runs for line in run.metrics for name in line}
+    words = {
+        "motion": "Motion: how often the positive is nearer than its motion-broken negative.",
+        "monitor/balance": "Balance: 1 if the run relies on motion, -1 if it relies on the scene.",
+    }
+    return " ".join(text for name, text in words.items() if name in logged)
 
 
 def _decisive(runs: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[str, list[Row]] | tuple[()]:
@@ -214,11 +230,32 @@ def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
     if not chosen:
         return ""
     metric, (best, *others) = chosen
-    values = ", ".join(f"{row.run} {row.value:.1%}" for row in (best, *others[:7]))
-    near = [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
-    doubt = f" The interval of {best.run} overlaps that of {some(near)}." if near else ""
-    meaning = meaning_of(metric)
-    return f"{metric} on {best.test}{f' ({meaning})' if meaning else ''}: {values}.{doubt}"
+    values = "".join(f", {row.value:.1%} with {row.run}" for row in others[:7])
+    near = _near(best, others)
+    doubt = (
+        f" The interval of {best.run} overlaps that of {some(near)}: the order is uncertain." if near else ""
+    )
+    return (
+        f"On {best.test}, {DECISIVE[metric]} ({metric}) for {best.value:.1%} of the videos with {best.run}"
+        f"{values}.{doubt}"
+    )
+
+
+def _near(best: Row, others: Sequence[Row]) -> list[str]:
+    """The runs whose interval overlaps that of the best."""
+    return [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
+
+
+def _heading(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
+    """The name of a single run; of several, the best if it is clearly so."""
+    if len(runs) == 1:
+        return runs[0].name
+    chosen = _decisive(runs, rows)
+    if chosen:
+        _, (best, *others) = chosen
+        if others and not _near(best, others):
+            return f"{best.run} is best on {best.test}"
+    return f"{len(runs)} runs side by side"
 
 
 def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -242,8 +279,9 @@ def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
         runs,
         {(run, shown[variant]): value for (run, variant), value in values.items()},
         {(run, shown[variant]): ends for (run, variant), ends in lines.items()},
-        title=f"Accuracy by variant of {test}, mean over classes",
+        title=f"Accuracy in each variant of {test}, mean over classes",
         chance=None,
+        y_label="accuracy, %",
         description=describe_bars(bars),
         width=11.2,
     )

@@ -26,12 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
+from dsm.evaluate.features import Features
 from dsm.evaluate.search import ArchiveIndex
 from dsm.files import json_text
 from dsm.limits import BACKLOG, CONNECTIONS, QUERIES, QUERY_BYTES
 from dsm.pages.gallery import clip_frames
 from dsm.pages.search_answers import MOST_HITS, Answers, is_number, number_in
 from dsm.pages.template import FPS, render_page
+from dsm.terminal import many
 from dsm.video.source import VideoError
 from dsm.video.write import mp4_bytes
 
@@ -238,7 +240,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             kind, body = how()
         except BusyError:
-            self._send(503, "text/plain", b"busy; come back")
+            self._send(503, "text/plain", b"busy; try again in a moment")
         except UserError as error:
             self._send(400, "application/json", json.dumps({"error": str(error)}).encode())
         except (ConnectionError, TimeoutError):
@@ -257,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
         asked, answers = parse_qs(url.query), self.server.answers
         if url.path == "/":
             page = render_page(
-                "search.html", title="Search by example", count=len(self.server.features),
+                "search.html", title="Find similar clips", count=counted(self.server.features),
                 upload=self.server.encode is not None, k=answers.k, **answers.choices(),
             )  # fmt: skip
             return "text/html; charset=utf-8", page.encode()
@@ -282,7 +284,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("X-Requested-With") != "dsm":
             raise UserError("queries must come from the search page.")
         if int(length) > QUERY_BYTES:
-            raise UserError(f"the video is larger than {QUERY_BYTES // 2**20} MB.")
+            raise UserError(f"The video is larger than {QUERY_BYTES // 2**20} MB.")
         if not self.server.receiving.acquire(blocking=False):
             raise BusyError
         try:
@@ -327,4 +329,12 @@ def _encode_sent(content: bytes, encode: Callable[[Path], NDArray[np.float32]]) 
         try:
             return encode(file)
         except VideoError as error:
-            raise UserError(str(error).replace(str(file), "the video sent")) from None
+            text = str(error).replace(f"{file}: ", "The video ").replace(str(file), "the video")
+            raise UserError(text) from None
+
+
+def counted(features: Features) -> str:
+    """How many clips and videos there are to search, as words."""
+    videos, rows = len(set(features.paths)), len(features)
+    of = many(videos, "video")
+    return of if features.times is None else f"{many(rows, 'clip')} of {of}"

@@ -32,15 +32,15 @@ MEANINGS = {
     "top5": "one of its first five answers is right",
     "map_mass_on_motion": "share of the map where things move",
     "map_mass_above_other_map": "the same, minus that of another video's map",
-    "scene_reliance": "0: motion decides; 1: the scene",
-    "motion_gain": "share of the skill that single frames lack",
+    "scene_reliance": "0: the motion decides; 100: the scene",
+    "motion_gain": "share of the skill that single frames cannot give",
     "order_sensitivity": "share of the skill lost with shuffled frames",
     "direction_sensitivity": "share of the skill lost when played backwards",
     "contrasted_scenes_by_motion": "right in front of other scenes, but wrong on one frame of that clip",
     "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
     "appearance_free_probe": "a probe on noise that moves like the clip",
-    "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50 %",
-    "opposites": "right between two opposite classes; chance 50 %",
+    "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50%",
+    "opposites": "right between two opposite classes; chance 50%",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
     "acc_shuffled": "frames in random order",
@@ -82,7 +82,12 @@ def bar_of(name: str, value: float, low: float | None, high: float | None, *, di
     text, at = f"{value:.{digits}%}", _place(value)
     if low is None or high is None or low != low or high != high:
         return Bar(name, text, at, at, at)
-    return Bar(name, f"{text} [{100 * low:.0f}, {100 * high:.0f}]", at, _place(low), _place(high))
+    return Bar(name, f"{text} {percents(low, high)}", at, _place(low), _place(high))
+
+
+def percents(low: float, high: float) -> str:
+    """An interval of shares in %: whole numbers, and no minus before a zero."""
+    return f"[{round(100 * low)}, {round(100 * high)}]"
 
 
 def _place(share: float) -> float:
@@ -155,9 +160,9 @@ def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
     if not rows:
         return None
     if rows[0].metric in NO_SHARES:
-        return Cell(f"{sum(row.value for row in rows) / len(rows):.1f}", "", best)
+        return Cell(f"{sum(row.value for row in rows) / len(rows):.3g}", "", best)
     value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
     low, high = rows[0].low, rows[0].high
     if not spread and low is not None and high is not None:
-        spread = f"{100 * low:.0f}–{100 * high:.0f}"
+        spread = percents(low, high)
     return Cell(value, spread, best)

@@ -169,13 +169,17 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
     labels = labels_of(footage, read_list(config.labels, config.root))
     suggested = least_sure(footage.features, labels, footage.videos, config.suggestions)
     write_text(folder / SUGGESTIONS, suggestions_csv(footage, suggested))
-    tiles = [Tile(row, f"margin {margin:.0%}  {told(footage, row)}") for row, margin in suggested]
+    tiles = [Tile(row, f"margin {margin:.0%}: {told(footage, row)}") for row, margin in suggested]
     given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
     text = (
         f"{given} of {many(len(labels), 'clip')} have one of {kinds} labels. A probe trained on "
-        "them is least sure of these clips: its two most probable labels are nearly equal. Label them next."
+        "them is least sure of these clips: its two most probable labels are nearly equal (the margin is the "
+        "difference of their probabilities). Label them next."
     )
-    return replace(found, more=[*found.more, Part("Label next", text, [ShownRow("", tiles)])])
+    if not tiles:
+        text = f"All {many(given, 'clip')} have one of {kinds} labels: none is left to label."
+    rows = [ShownRow("", tiles)] if tiles else []
+    return replace(found, more=[*found.more, Part("Label next", text, rows)])
 
 
 def _alert(
@@ -197,7 +201,8 @@ def _alert(
     order = order[np.argsort(-new.scores[order], kind="stable")]
     write_text(folder / ALERTS, alerts_csv(footage, new, names_in(archive), order.tolist()))
     tiles = [
-        Tile(row, f"{new.scores[row]:.2f}  {told(footage, row)}") for row in order[:ALERTS_SHOWN].tolist()
+        Tile(row, f"distance {new.scores[row]:.2f}: {told(footage, row)}")
+        for row in order[:ALERTS_SHOWN].tolist()
     ]
     share = float(new.alarms.mean())
     text = (

@@ -110,13 +110,14 @@ def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
             continue
         note = _note(looker, answer.outputs[place], answer.outputs[0] if place else None)
         if probe != "clip" and answer.peaks[0] > 0:
-            note += f", strongest location x{answer.peaks[place] / answer.peaks[0]:.2f}"
+            note += f", peak {answer.peaks[place] / answer.peaks[0]:.2f} of the clip's"
         looks.append(Looked(probe, looker.shown(changed), answer.maps[place], note))
         if note:
             lines.append(f"{probe}: {note}")
     write_look(
         config.out, looks,
-        title=f"{name}: what raises {aim}", scale=f"{config.map}, {looker.layer}", colours=config.colours,
+        title=f"{name}: what raises {aim}",
+        scale=f"{config.map} of layer {looker.layer}", colours=config.colours,
     )  # fmt: skip
     lines.append(f"{config.out}: {', '.join(one.name for one in looks)} of {config.video}")
     return Result(files=[config.out], lines=lines)
