@@ -1,9 +1,9 @@
-"""The pace of a curriculum: how hard the scenes are broken depends on what the encoder can already do.
+"""The pace of training: scenes are exchanged in full as long as the encoder can follow.
 
-If all scenes are exchanged before an encoder sees motion, nothing is left to learn from, and it collapses. So
-the level, from 0 to 1, rises only as long as the encoder finds positives among all clips of the batch, and
-falls when it does not. At level 0, clips keep various shares of their scenes; at 1, none
-(:meth:`dsm.disturb.spatial_mix.SpatialMix.mix`).
+When all scenes are exchanged and an encoder does not see motion yet, little is left to learn from, and it may
+collapse: all clips get the same embedding. So the level, which begins at 1, falls while the encoder hardly
+finds positives among all clips of the batch, and rises while it does. At level 1, all scenes are exchanged;
+below, clips keep various shares of theirs (:meth:`dsm.disturb.spatial_mix.SpatialMix.mix`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from dsm.methods.gather import gather, own_rows
 from dsm.models.precision import compute_exactly
 
-TIMES_CHANCE = 5.0
-"""The level rises while positives are found this many times as often as by chance."""
-RISE, FALL = 2.0, 3.0
-"""How fast the level rises and falls: at best it is at 1 after half of the ramp, so that an able encoder
-meets scenes that are exchanged as far as the ramp allows."""
+TIMES_CHANCE = 2.5
+"""The level falls while positives are found less than this many times as often as by chance."""
+RISE, FALL = 2.0, 6.0
+"""How fast the level moves, in lengths of the ramp: from 1 to 0 in a sixth of it, and back in half of it."""
 MEMORY = 0.9
 """Share of the running rate of positives found that is kept at each step."""
 
@@ -40,7 +39,7 @@ class Pace(nn.Module):
     def __init__(self, ramp: float) -> None:
         super().__init__()
         self.ramp = max(ramp, 1e-6)
-        for name, value in (("level", 0.0), ("found", 2 * TIMES_CHANCE), ("progress", 0.0)):
+        for name, value in (("level", 1.0), ("found", 2 * TIMES_CHANCE), ("progress", 0.0)):
             self.register_buffer(name, torch.tensor(value))
         self._rates: list[Tensor] = []
 
