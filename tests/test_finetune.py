@@ -46,7 +46,7 @@ def config(scenes: Path, out: Path, **changes: object) -> FinetuneConfig:
 def test_fine_tuning_learns_its_training_videos_and_is_tested(scenes: Path, tmp_path: Path) -> None:
     run = finetune(
         config(
-            scenes, tmp_path / "run", steps=150, head=ClassifyConfig(dropout=0.0), test_every=50,
+            scenes, tmp_path / "run", steps=240, head=ClassifyConfig(dropout=0.0), test_every=48,
             data=FinetuneData(
                 scenes / "train.txt", batch_size=8, workers=0, cache_mb=64, test=scenes / "test_free.txt"
             ),
