@@ -175,6 +175,7 @@ def test_onnx_without_the_extra_is_refused(
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_onnx_without_onnxruntime_is_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ def data(listed: Path, workers: int = 0) -> DataConfig:
     return DataConfig(listed, batch_size=8, workers=workers)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_training_from_s3_is_training_from_files(
     store: Store, whole: Path, tmp_path: Path, workers: int
 ) -> None:
