@@ -305,7 +305,7 @@ def test_features_with_bombs_or_giant_labels_are_refused(tmp_path: Path) -> None
         np.savez(file, **arrays, paths=paths)
         with pytest.raises(UserError, match="is not a features file"):
             load_features(file)
-    np.savez_compressed(file, **arrays, paths=np.array(["a" * 10**7, "b"]))
+    np.savez_compressed(file, **arrays, paths=np.array(["a" * 15 * 10**6, "b"]))
     with pytest.raises(UserError, match="is not a features file"):
         load_features(file)
 
