@@ -62,7 +62,7 @@ def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "arch", [pytest.param(a, marks=[pytest.mark.slow] * (a == "r3d34")) for a in ORIGINAL]
+    "arch", [pytest.param(a, marks=[pytest.mark.slow] * (a in ("r3d34", "c3d", "r2p1d"))) for a in ORIGINAL]
 )
 def test_checkpoints_of_the_published_code_give_its_embeddings(
     arch: str, shared: Path, tmp_path: Path

@@ -24,7 +24,10 @@ NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPER)) for nam
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("channels", "clips"), [(3, [(8, 64), (1, 16), (5, 33)]), (2, [(16, 48)])])
+@pytest.mark.parametrize(
+    ("channels", "clips"),
+    [(3, [(8, 64), (1, 16), (5, 33)]), pytest.param(2, [(16, 48)], marks=pytest.mark.slow)],
+)
 def test_any_clip_gives_features(name: str, channels: int, clips: list[tuple[int, int]]) -> None:
     model = create_model(name, in_channels=channels).eval()
     for frames, size in clips:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_docs import check_names
 from warm_dsm import run_line
 
 from dsm.data.lists import read_list
@@ -51,6 +52,13 @@ def test_the_notebook_is_short_and_holds_no_outputs() -> None:
         assert cell.get("execution_count") is None
 
 
+def test_the_functions_of_the_notebook_exist() -> None:
+    """Where it does not run: that is slow."""
+    for cell in cells("code"):
+        check_names(cell)
+
+
+@pytest.mark.slow
 def test_the_notebooks_links_work(finished: Path) -> None:
     links = [part.split(")")[0] for cell in cells("markdown") for part in cell.split("](")[1:]]
     assert len(links) > 4
@@ -73,6 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "."
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_videos_to_a_bias_figure(finished: Path) -> None:
     here = finished / "quickstart"
     train, test = read_list(here / "train.txt"), read_list(here / "test.txt")

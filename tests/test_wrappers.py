@@ -67,7 +67,15 @@ def load_and_compare(path: Path | str, state: State) -> Any:
     return loaded.report
 
 
-@pytest.mark.parametrize("case", WRAPPED)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=[pytest.mark.slow] * (case in ("compiled and distributed", "ema", "lightning"))
+        )
+        for case in WRAPPED
+    ],
+)
 def test_the_wrapper_that_fits_is_found(case: str, state: State, tmp_path: Path) -> None:
     torch.save(WRAPPED[case](state), tmp_path / "theirs.pth")
     report = load_and_compare(tmp_path / "theirs.pth", state)
