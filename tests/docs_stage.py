@@ -31,7 +31,7 @@ _SEEN = "--frames 4 --resize 40 --size 32"
 _TRAIN = f"--steps 2 --data.workers 0 {_CLIP}"
 QUICK = {
     "demo": "--steps 2 --videos 32 --tests 10",
-    "pretrain": f"{_TRAIN} --data.batch-size 8 --backbone tiny",
+    "pretrain": f"{_TRAIN} --data.batch-size 8 --backbone tiny --precision fp32",
     "finetune": f"{_TRAIN} --data.batch-size 2",
     "extract": _SEEN,
     "bias": f"{_SEEN} --windows 1 --backbone tiny",

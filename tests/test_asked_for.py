@@ -264,6 +264,7 @@ def test_pictures_that_say_they_are_giants(tmp_path: Path) -> None:
         assert "img_0.png: " in sentences("dsm.video.decode.probe", [tmp_path])[0]
 
 
+@pytest.mark.slow
 def test_broken_pictures_are_not_kept_in_memory(tmp_path: Path) -> None:
     """Each gets 200 MB when its header is read, and fails; only its sentence is kept."""
 

@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import frame_numbers, judge_after, numbered_frames
-from warm_dsm import HANG
+from warm_dsm import run_line
 
 from dsm.data import loading, reading
 from dsm.data.clips import EpochBatches, EvaluationClips, TrainingClips
@@ -42,6 +40,12 @@ from dsm.video.write import write_shard, write_video
 from dsm.views import Augment, View
 
 CLIP = ClipConfig(frames=4, stride=2, resize=32, size=32)
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tests wait less for what a look at the workers finds."""
+    monkeypatch.setattr(loading, "LOOK_EVERY", 0.5)
 
 
 def test_each_kind_of_file_gets_its_verdict(tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_a_run_finishes_despite_a_few_broken_videos_and_names_them(
 ) -> None:
     train, broken = broken_among(scenes, tmp_path, 0.03)
     handler = signal.getsignal(signal.SIGINT)
-    out = pretrain(run_config(train, tmp_path / "run", devices=devices, workers=2 // devices))
+    out = pretrain(run_config(train, tmp_path / "run", devices=devices, workers=2 * (devices == 1)))
     assert signal.getsignal(signal.SIGINT) == handler
     ledger = read_ledger(out / "ledger.json")
     assert {entry.path for entry in ledger} == set(broken)
@@ -358,7 +362,8 @@ def test_a_file_whose_process_is_killed_from_outside_is_judged_again(
 
 def test_too_few_file_handles_make_no_video_bad(tmp_path: Path) -> None:
     write_video(tmp_path / "good.mp4", numbered_frames(8))
-    code = f"""
+    script = tmp_path / "few_handles.py"
+    script.write_text(f"""
 import resource
 from pathlib import Path
 from dsm.data.clips import EvaluationClips
@@ -379,8 +384,8 @@ for use in (judge, probe, lambda file: read_frames(file, [3])):
     except MachineError as error:
         print(error)
 print(type(clips[0]).__name__, clips.state.bad)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
+""")
+    done = run_line("python", script)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
     assert all(f"{tmp_path / 'good.mp4'}: too many open files" in line for line in lines[:3])

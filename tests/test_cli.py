@@ -198,6 +198,7 @@ def test_index_of_a_plain_folder_is_unlabelled_and_works_from_another_folder(tmp
     assert "--unlabelled" in with_labels.stderr
 
 
+@pytest.mark.slow
 def test_the_commands_work_together_on_a_folder_of_videos(small_list: Path, tmp_path: Path) -> None:
     shape = ["--clip.frames", 4, "--clip.stride", 2, "--clip.resize", 40, "--clip.size", 32]
     run = tmp_path / "run"

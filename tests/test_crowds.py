@@ -44,6 +44,7 @@ def connected(server: PageServer, sent: bytes = b"") -> socket.socket:
     return one
 
 
+@pytest.mark.slow
 def test_of_more_than_may_wait_at_once_all_are_answered() -> None:
     count = BACKLOG + CONNECTIONS + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -141,6 +141,7 @@ def test_frames_of_two_videos_do_not_mix(scenes: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "frames").exists()
 
 
+@pytest.mark.slow
 def test_synth_replaces_only_its_own_files(tmp_path: Path) -> None:
     small = ("--train", "2", "--test", "2", "--frames", "4", "--size", "16", "--workers", "1")
     out = tmp_path / "scenes"

@@ -146,7 +146,7 @@ def test_real_and_awkward_files_equal_a_decode_of_everything(shared: Path) -> No
             read_frames(path, [0])
         except VideoError:
             continue
-        check_against_everything(path, trials=4)
+        check_against_everything(path, trials=3)  # one of each kind
         compared += 1
     assert compared >= 55
 

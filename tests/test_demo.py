@@ -46,12 +46,14 @@ def test_results_hold_every_run_test_and_metric(finished: Path) -> None:
         assert row["n"] == 10
 
 
+@pytest.mark.slow
 def test_two_demos_of_the_same_seed_are_equal_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
     done = run_demo(tmp_path / "again", "--workers", 0)
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "again") == rows_of(finished)
 
 
+@pytest.mark.slow
 def test_a_finished_demo_is_reused_when_a_seed_is_added(finished: Path) -> None:
     checkpoint = next((finished / "runs" / "dsm-seed0" / "checkpoints").glob("*.pt"))
     written = checkpoint.stat().st_mtime_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.feature_files import load_features, save_features
+from dsm.evaluate.feature_files import load_features, save_features, write_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import retrieve
@@ -99,6 +100,22 @@ def test_features_are_read_back_as_written(tmp_path: Path) -> None:
     assert again.paths == features.paths
     save_features(tmp_path / "f.npy", features)
     assert np.array_equal(np.load(tmp_path / "f.npy"), features.features)
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.npy"])
+def test_a_stop_while_features_are_written_leaves_the_older_file(tmp_path: Path, name: str) -> None:
+    save_features(tmp_path / name, made_features(5))
+    before = (tmp_path / name).read_bytes()
+    newer = made_features(7)
+
+    def stopped() -> Iterator[np.ndarray]:
+        yield newer.features[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_features(tmp_path / name, newer, stopped())
+    assert (tmp_path / name).read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_a_foreign_or_malicious_npz_is_refused(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ def test_safetensors_round_trip_is_exact(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["tiny.safetensors"]
 
 
-@pytest.mark.parametrize("encoder", ["r3d18", "tiny with a head"], indirect=True)
+@pytest.mark.parametrize(
+    "encoder", [pytest.param("r3d18", marks=pytest.mark.slow), "tiny with a head"], indirect=True
+)
 def test_an_exported_program_takes_any_batch_size(encoder: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     module, clip = encoder
     assert export_program(tmp_path / "x.pt2", module, clip[:1]) <= TOLERANCE
@@ -173,6 +175,7 @@ def test_onnx_without_the_extra_is_refused(
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_onnx_without_onnxruntime_is_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import numbered_frames
 from PIL import Image
-from warm_dsm import dsm
+from warm_dsm import dsm, run_line
 
 from dsm.cli import main
 from dsm.data import clips as clips_module
@@ -100,8 +100,43 @@ def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
+# An extraction that gets a signal after its second part.
+SIGNALLED = """
+import os, sys
+from dsm.cli.main import main
+from dsm.evaluate import extract_to_file
+save, saved = extract_to_file.save_part, []
+def signalled(file, part):
+    save(file, part)
+    saved.append(file)
+    if len(saved) == 2:
+        os.kill(os.getpid(), {number})
+if __name__ == "__main__":
+    extract_to_file.save_part = signalled
+    main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_extraction_continues_to_the_same_file(
+    scenes: Path, whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out, parts, script = tmp_path / "f.npz", tmp_path / "f.npz.parts", tmp_path / "signalled.py"
+    script.write_text(SIGNALLED.format(number=int(number)))
+    stopped = run_line("python", script, *words(scenes / "train.txt", out))
+    assert stopped.returncode == 128 + number
+    assert not out.exists()
+    assert ("run the same command to continue" in stopped.stderr) == (number == signal.SIGINT)
+    assert "Traceback" not in stopped.stderr
+    assert len(list(parts.glob("0*.npz"))) == 2
+    done = dsm(*words(scenes / "train.txt", out, "--workers", "2"))
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
+def test_an_extraction_that_is_sent_a_signal_continues_to_the_same_file(
     scenes: Path, whole: Path, tmp_path: Path, signals: signal.Signals
 ) -> None:
     out, parts = tmp_path / "f.npz", tmp_path / "f.npz.parts"

@@ -61,7 +61,9 @@ def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("arch", ORIGINAL)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(a, marks=[pytest.mark.slow] * (a in ("r3d34", "c3d", "r2p1d"))) for a in ORIGINAL]
+)
 def test_checkpoints_of_the_published_code_give_its_embeddings(
     arch: str, shared: Path, tmp_path: Path
 ) -> None:
@@ -133,7 +135,7 @@ def random_state(backbone: str, settings: dict[str, Any], named: Callable[[str],
 @pytest.mark.parametrize(
     ("case", "prefix"),
     [
-        *((case, "module.") for case in CASES),
+        *(pytest.param(case, "module.", marks=[pytest.mark.slow] * (case == "hara r3d50")) for case in CASES),
         *(("hara r3d18", prefix) for prefix in ("", "module.encoder_q.", "backbone.", "encoder_q.0.")),
     ],
 )
@@ -294,18 +296,26 @@ def test_features_are_extracted_with_a_foreign_encoder(
     assert np.isfinite(features).all()
 
 
-def test_a_run_keeps_the_normalisation_that_it_began_with(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(ClassifyConfig(linear_probe=True), id="probe", marks=pytest.mark.slow),
+        pytest.param(ClassifyConfig(train_from="layer4"), id="last stage"),
+    ],
+)
+def test_a_run_keeps_the_normalisation_that_it_began_with(
+    scenes: Path, tmp_path: Path, head: ClassifyConfig
+) -> None:
     path = tmp_path / "theirs.pth"
     torch.save(random_state("r3d18", {}, as_hara), path)
     theirs: Any = load_weights(path).module
     assert isinstance(theirs, Renormalized)
     data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0)
-    for head in (ClassifyConfig(linear_probe=True), ClassifyConfig(train_from="layer4")):
-        config = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head, steps=1)
-        ours: Any = load_weights(finetune(replace(config, overwrite=True))).module
-        assert ours.normalization == theirs.normalization
-        frozen, now = (one.stages.layer3.state_dict() for one in (theirs, ours))
-        assert all(torch.equal(tensor, frozen[name]) for name, tensor in now.items())
+    config = FinetuneConfig(data, tmp_path / "run", weights=str(path), clip=CLIP, head=head, steps=1)
+    ours: Any = load_weights(finetune(config)).module
+    assert ours.normalization == theirs.normalization
+    frozen, now = (one.stages.layer3.state_dict() for one in (theirs, ours))
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in now.items())
 
 
 def test_an_encoder_with_two_input_channels_gets_flow(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_a_changed_test_list_is_tested_again(scenes: Path, tmp_path: Path) -> No
         assert {row["n"] for row in written_rows(config.out)} == {count}
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_continues(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second run; its final weights are those of a run that was never stopped."""
     out = tmp_path / "few"

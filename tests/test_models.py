@@ -18,9 +18,16 @@ from dsm.models.precision import Precision, encode
 from dsm.models.weights import load_encoder, load_weights
 from dsm.models.zoo import MODELS, create_model
 
+# Deeper ones of the same blocks are slow.
+DEEPER = ("r2plus1d18", "r2plus1d34", "r3d34", "s3dg")
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPER)) for name in sorted(MODELS)]
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize(("channels", "clips"), [(3, [(8, 64), (1, 16), (5, 33)]), (2, [(16, 48)])])
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("channels", "clips"),
+    [(3, [(8, 64), (1, 16), (5, 33)]), pytest.param(2, [(16, 48)], marks=pytest.mark.slow)],
+)
 def test_any_clip_gives_features(name: str, channels: int, clips: list[tuple[int, int]]) -> None:
     model = create_model(name, in_channels=channels).eval()
     for frames, size in clips:
@@ -30,7 +37,7 @@ def test_any_clip_gives_features(name: str, channels: int, clips: list[tuple[int
             assert model.feature_map(clip).ndim == 5, clip.shape
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_weight_gets_a_finite_gradient(name: str) -> None:
     torch.manual_seed(0)
     model = create_model(name)

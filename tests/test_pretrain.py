@@ -18,7 +18,7 @@ import pytest
 import torch
 from runs import CLIP, equal, weights_of
 from runs import small_run as config
-from warm_dsm import HANG
+from warm_dsm import HANG, dsm, run_line
 
 from dsm import signals
 from dsm.data.clips import EpochBatches, TrainingClips
@@ -29,7 +29,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 from dsm.runs.logs import read_metrics
@@ -106,11 +106,11 @@ def test_a_run_writes_its_folder_and_its_encoder_loads(finished: Callable[..., P
     assert record["config"]["method"] == method
     assert record["versions"]["torch"] == torch.__version__
     lines = read_metrics(out)
-    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert [line["step"] for line in lines] == list(range(1, 8))
     assert {"loss", "lr", "clips_per_second", "data_wait"} <= lines[0].keys()
     assert list(out.glob("events.out.tfevents.*"))
     assert [path.name for path in list_checkpoints(out)] == [
-        "step_00000010.pt", "step_00000012.pt",
+        "step_00000005.pt", "step_00000007.pt",
     ]  # fmt: skip
     clip = torch.randn(2, 3, 4, 32, 32)
     assert load_encoder(out)(clip).shape == (2, 128)
@@ -124,7 +124,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
 ) -> None:
     whole, part = finished(method), finished(method, tmp_path / "part")
     newest = list_checkpoints(part)[-1]
-    newest.unlink()  # as if it had been killed after step 10
+    newest.unlink()  # as if it had been killed after step 5
     pretrain(
         config(
             scenes, part, method=method, resume=True,
@@ -136,9 +136,10 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_never_stopped(
 
 
 def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path, tmp_path: Path) -> None:
-    slow = OptimConfig(lr=1e-5)  # large steps amplify the difference
+    # Large steps amplify the difference; a CPU without bfloat16 instructions needs a second for each step.
+    short = {"optim": OptimConfig(lr=1e-5), "steps": 3, "save_every": 2}
     whole, exact = (
-        pretrain(config(scenes, tmp_path / precision, precision=precision, optim=slow))
+        pretrain(config(scenes, tmp_path / precision, precision=precision, **short))
         for precision in ("bf16", "fp32")
     )
     losses = [[line["loss"] for line in read_metrics(run)] for run in (whole, exact)]
@@ -147,8 +148,8 @@ def test_a_run_in_bfloat16_resumes_and_may_not_change_its_precision(scenes: Path
     part = Path(shutil.copytree(whole, tmp_path / "part"))
     list_checkpoints(part)[-1].unlink()
     with pytest.raises(UserError, match="precision bf16, not fp32"):
-        pretrain(config(scenes, part, resume=True, optim=slow))
-    pretrain(config(scenes, part, resume=True, precision="bf16", optim=slow))
+        pretrain(config(scenes, part, resume=True, **short))
+    pretrain(config(scenes, part, resume=True, precision="bf16", **short))
     assert equal(weights_of(whole), weights_of(part))
 
 
@@ -373,53 +374,87 @@ def test_a_diverging_run_stops_with_one_sentence(scenes: Path, tmp_path: Path) -
         pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
 
 
-TWO_THREADS = {"OMP_NUM_THREADS": "2"}
-
-
-def command(scenes: Path, out: Path) -> list[str]:
+def command(scenes: Path, out: Path, steps: int = 12) -> list[str]:
     return [
-        sys.executable, "-m", "dsm", "pretrain",
-        "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8", "--data.workers", "1",
-        "--backbone", "tiny", "--steps", "30", "--log-every", "1", "--save-every", "5", "--out", str(out),
+        "pretrain", "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8",
+        "--data.workers", "1", "--backbone", "tiny", "--steps", str(steps), "--log-every", "1",
+        "--save-every", "5", "--out", str(out),
         "--clip.frames", "4", "--clip.resize", "40", "--clip.size", "32", "--dsm.queue", "16",
     ]  # fmt: skip
-
-
-def finish(line: list[str]) -> None:
-    environment = os.environ | TWO_THREADS
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=HANG)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    finish(command(scenes, out))
+    done = dsm(*command(scenes, out))
+    assert done.returncode == 0, done.stderr
     return out
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+# A run of the command line that gets a signal in its eighth step.
+SIGNALLED = """
+import os, sys
+from dsm.cli.main import main
+from dsm.train.trainer import Trainer
+step = Trainer.train_step
+def signalled(self, *args):
+    if self.step == 7:
+        os.kill(os.getpid(), {number})
+    return step(self, *args)
+if __name__ == "__main__":
+    Trainer.train_step = signalled
+    main()
+"""
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
     scenes: Path, whole: Path, tmp_path: Path, name: signal.Signals
 ) -> None:
-    line = command(scenes, tmp_path / "run")
-    process = subprocess.Popen(line, env=os.environ | TWO_THREADS, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
+    line, script = command(scenes, tmp_path / "run"), tmp_path / "signalled.py"
+    script.write_text(SIGNALLED.format(number=int(name)))
+    stopped = run_line("python", script, *line)
+    assert stopped.returncode == 128 + name, stopped.stderr
+    # A killed one resumes from the last checkpoint; tests/test_killed.py kills twenty.
+    newest = 5 if name == signal.SIGKILL else 8
+    assert step_of(list_checkpoints(tmp_path / "run")[-1]) == newest
+    assert ("--resume continues" in stopped.stderr) == (name != signal.SIGKILL)
+    assert "Traceback" not in stopped.stderr
+    resumed = dsm(*line, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert equal(weights_of(tmp_path / "run"), weights_of(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_a_process_that_is_sent_a_signal_resumes_to_the_same_end(
+    scenes: Path, tmp_path: Path, name: signal.Signals
+) -> None:
+    """As above, from outside, at any moment, and with two threads."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+
+    def begin(out: Path, *more: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "dsm", *command(scenes, out, 30), *more]
+        return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+
+    process, metrics = begin(tmp_path / "run"), tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 6):
         time.sleep(0.05)
     assert process.poll() is None, "finished before it could be stopped"
     process.send_signal(name)
     _, output = process.communicate(timeout=HANG)
-    if name == signal.SIGKILL:  # resumes from the last checkpoint; tests/test_killed.py kills twenty
+    if name == signal.SIGKILL:
         assert process.returncode == -name
     else:
         assert process.returncode == 128 + name, output
         assert "--resume continues" in output
     assert "Traceback" not in output
-    finish([*line, "--resume"])
-    assert equal(weights_of(tmp_path / "run"), weights_of(whole))
+    for finished in (begin(tmp_path / "run", "--resume"), begin(tmp_path / "whole")):
+        _, output = finished.communicate(timeout=HANG)
+        assert finished.returncode == 0, output
+    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from dsm.distributed import gpus_to_choose_from
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.logs import read_metrics
+from dsm.train.pretrain import pretrain
 
 HERE = str(Path(__file__).parent)
 
@@ -43,8 +44,8 @@ if __name__ == "__main__":
 """
 
 
-# Twenty steps with so small a batch amplify a difference ten-thousandfold: where the order of a sum
-# differs, so do the losses in single precision. In double precision only a mistake would show.
+# Steps with so small a batch amplify a difference: where the order of a sum differs, so do the losses in
+# single precision. In double precision only a mistake would show.
 DOUBLE = """
 import torch
 from dsm.train.trainer import Trainer
@@ -54,7 +55,7 @@ Trainer.render = lambda self, batch: {name: clip.double() for name, clip in rend
 """
 
 
-def script_of(scenes: Path, out: Path, *, method: str, devices: int, steps: int = 20, more: str = "") -> Path:
+def script_of(scenes: Path, out: Path, *, method: str, devices: int, steps: int = 8, more: str = "") -> Path:
     script = out.with_suffix(".py")
     script.write_text(
         RUN.format(
@@ -75,11 +76,6 @@ def start(scenes: Path, out: Path, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, output = process.communicate(timeout=HANG)
-    assert process.returncode == 0, output
-
-
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "simclr")]
 
 
@@ -87,12 +83,12 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dsm-triplet", "
 def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
     scenes: Path, tmp_path: Path, method: str
 ) -> None:
-    two = start(scenes, tmp_path / "two", method=method, devices=2, more=DOUBLE)
-    alone = run_line("python", script_of(scenes, tmp_path / "one", method=method, devices=1, more=DOUBLE))
-    assert alone.returncode == 0, alone.stderr
-    finish(two)
+    for name, devices in (("one", 1), ("two", 2)):
+        script = script_of(scenes, tmp_path / name, method=method, devices=devices, more=DOUBLE)
+        done = run_line("python", script)
+        assert done.returncode == 0, done.stderr
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
-    assert len(one) == len(two) == 20
+    assert len(one) == len(two) == 8
     assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-6)
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-6)
     first, second = (weights_of(tmp_path / name) for name in ("one", "two"))
@@ -156,7 +152,14 @@ def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("fault", 1, "RuntimeError: unexpected"),
+        pytest.param("file", 2, "dsm: x.txt: Denied.", marks=pytest.mark.slow),
+    ],
+)
+def test_an_unexpected_error_is_not_swallowed(tmp_path: Path, kind: str, code: int, message: str) -> None:
     script = tmp_path / "fails.py"
     script.write_text(
         "from dsm.distributed import in_processes\n"
@@ -168,16 +171,12 @@ def test_an_unexpected_error_is_not_swallowed(tmp_path: Path) -> None:
         "    errors = {'fault': RuntimeError('unexpected'), 'file': denied}\n"
         "    in_processes(2, fails, errors[sys.argv[1]])\n"
     )
-    for kind, code, message in (
-        ("fault", 1, "RuntimeError: unexpected"),
-        ("file", 2, "dsm: x.txt: Denied."),
-    ):
-        done = run_line("python", script, kind)
-        assert done.returncode == code
-        assert done.stderr.count(message) == 1  # for both processes
+    done = run_line("python", script, kind)
+    assert done.returncode == code
+    assert done.stderr.count(message) == 1  # for both processes
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_signal_saves_in_all_processes_at_the_same_step(
     scenes: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -228,25 +227,31 @@ def test_a_signal_waits_for_a_long_step_and_saves(scenes: Path, tmp_path: Path) 
     assert list_checkpoints(tmp_path / "run")[-1].name == "step_00000004.pt"
 
 
-def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
-    """As on several machines: the environment gives each process its rank."""
-    config = small_run(scenes, tmp_path / "run")
+def under_torchrun(scenes: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """Train with torchrun: as on several machines, the environment gives each process its rank."""
     words = [
-        "pretrain", "--data.train", str(config.data.train), "--data.batch-size", "8", "--data.workers", "0",
-        "--backbone", "tiny", "--steps", "4", "--clip.frames", "4", "--clip.size", "32",
-        "--clip.resize", "40", "--out", str(tmp_path / "run"),
+        "pretrain", "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8",
+        "--data.workers", "0", "--backbone", "tiny", "--steps", "2", "--clip.frames", "4",
+        "--clip.size", "32", "--clip.resize", "40", "--out", str(out),
     ]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
-    done = subprocess.run(
+    return subprocess.run(
         [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
         capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
+
+
+def test_torchrun_starts_a_run(scenes: Path, tmp_path: Path) -> None:
+    done = under_torchrun(scenes, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert weights_of(tmp_path / "run")
-    again = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", "-m", "dsm", *words],
-        capture_output=True, text=True, timeout=HANG,
-    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_torchrun_ends_with_the_refusal_of_its_processes(scenes: Path, tmp_path: Path) -> None:
+    """The refusal itself has quick tests, and that of two processes too."""
+    pretrain(small_run(scenes, tmp_path / "run", steps=1))
+    again = under_torchrun(scenes, tmp_path / "run")
     assert again.returncode != 0
     assert "already holds a run" in again.stderr
 

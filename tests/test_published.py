@@ -127,6 +127,7 @@ def test_everything_takes_a_published_model_as_it_takes_a_run(scenes: Path, tmp_
     assert clip.items() <= same.meta["clip"].items()
 
 
+@pytest.mark.slow
 def test_encoders_with_clips_of_their_own_are_compared_in_one_report(scenes: Path, tmp_path: Path) -> None:
     names = ("videomae", "dinov2")
     for name in names:

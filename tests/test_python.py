@@ -23,6 +23,8 @@ from dsm.verbs.extract import ExtractConfig
 from dsm.verbs.result import Result
 
 CLIP = {"frames": 4, "stride": 3, "resize": 40, "size": 32}
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SHORT = {"backbone": "tiny", "steps": 2, "batch_size": 8, "workers": 0, **CLIP}
 
 

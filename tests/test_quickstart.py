@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_docs import check_names
+from warm_dsm import run_line
 
 from dsm.data.lists import read_list
 from dsm.evaluate.feature_files import load_features
@@ -19,6 +18,9 @@ NOTEBOOK = Path(__file__).parents[1] / "examples" / "quickstart.ipynb"
 MOST_LINES = 25
 RUN = """
 import json, socket, sys
+import dsm
+
+dsm.show_progress(False)
 
 def refuse(self, address):
     if self.family != getattr(socket, "AF_UNIX", None):
@@ -50,6 +52,13 @@ def test_the_notebook_is_short_and_holds_no_outputs() -> None:
         assert cell.get("execution_count") is None
 
 
+def test_the_functions_of_the_notebook_exist() -> None:
+    """Where it does not run: that is slow."""
+    for cell in cells("code"):
+        check_names(cell)
+
+
+@pytest.mark.slow
 def test_the_notebooks_links_work(finished: Path) -> None:
     links = [part.split(")")[0] for cell in cells("markdown") for part in cell.split("](")[1:]]
     assert len(links) > 4
@@ -62,16 +71,17 @@ def test_the_notebooks_links_work(finished: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which all cells ran."""
     folder = tmp_path_factory.mktemp("quickstart")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(cells("code"))],
-        cwd=folder, capture_output=True, text=True, timeout=900,
-        env={**os.environ, "DSM_SHOW_PROGRESS": "0"},
-    )  # fmt: skip
+    script = folder / "cells.py"
+    script.write_text(RUN, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = run_line("python", script, json.dumps(cells("code")))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return folder / "."
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_videos_to_a_bias_figure(finished: Path) -> None:
     here = finished / "quickstart"
     train, test = read_list(here / "train.txt"), read_list(here / "test.txt")

@@ -29,7 +29,7 @@ from dsm.verbs.settings.training import Changes, RecipeData, RecipesConfig, RunR
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 ROOT = Path(__file__).parents[1]
-SMALL = Changes(steps=4, batch_size=8, frames=4, stride=3, size=32)
+SMALL = Changes(steps=2, batch_size=8, frames=4, stride=3, size=32)
 
 
 def script_rows(shared: Path) -> list[dict[str, str]]:
@@ -120,7 +120,7 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     assert [row["metric"] for row in rows] == ["top1", "top5", "mean_class_top1"]
     run(config)  # again: nothing is trained twice
     again = capsys.readouterr()
-    assert again.err.count("is done (4 steps)") == 2
+    assert again.err.count("is done (2 steps)") == 2
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
     with pytest.raises(UserError, match="with other settings"):
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
@@ -136,15 +136,23 @@ def test_given_epochs_replace_a_recipes_steps(scenes: Path, tmp_path: Path) -> N
         assert (made.epochs, made.steps) == counted
 
 
+@pytest.fixture(scope="module")
+def first(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose weights others begin with."""
+    return pretrain(small_run(scenes, tmp_path_factory.mktemp("first") / "run", steps=2))
+
+
 @pytest.mark.parametrize("name", OWN)
-def test_recipes_for_own_data_start_from_weights(scenes: Path, tmp_path: Path, name: str) -> None:
-    first = pretrain(small_run(scenes, tmp_path / "first"))
+def test_recipes_for_own_data_start_from_weights(
+    scenes: Path, tmp_path: Path, first: Path, name: str
+) -> None:
     config = run_config(scenes, tmp_path / "run", name, weights=str(first))
     run(config)
     about = load_weights(tmp_path / "run" / "finetune").config
     assert (about["backbone"], about["model"]["pooling"]) == ("tiny", "avgmax")
 
 
+@pytest.mark.slow
 def test_unsupported_clips_are_refused_before_the_first_stage(scenes: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     fits = Changes(steps=4, batch_size=8, frames=16, stride=1, size=224)
@@ -219,10 +227,9 @@ def test_a_stopped_command_says_how_to_continue(
         assert list_checkpoints(folder)[-1].name == "step_00000004.pt"
 
 
-def test_recipes_without_training_run(scenes: Path, tmp_path: Path) -> None:
+def test_recipes_without_training_run(scenes: Path, tmp_path: Path, first: Path) -> None:
     with pytest.raises(UserError, match="give --weights"):
         run(run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve"))
-    first = pretrain(small_run(scenes, tmp_path / "first"))
     retrieves = run_config(scenes, tmp_path / "run", "ucf101-c3d-retrieve", weights=str(first))
     assert "R@1" in str(run(retrieves))
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]

@@ -108,7 +108,7 @@ def test_an_unfinished_run_can_be_shown(runs: Path, tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 14, "lo')
     report(ReportConfig((run,), tmp_path / "report.html"))
-    assert "12 of 12" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "7 of 7" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_foreign_config_is_shown_unchanged(runs: Path, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_everything_requested_is_measured(measured: ReportConfig) -> None:
     assert len(classes) == 2
 
 
+@pytest.mark.slow
 def test_unreadable_videos_are_left_out_of_every_part_and_named(
     runs: Path, data: ReportData, tmp_path: Path
 ) -> None:

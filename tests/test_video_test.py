@@ -54,7 +54,7 @@ def two_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     out = tmp_path_factory.mktemp("runs")
     base = FinetuneConfig(
         data=FinetuneData(scenes / "train.txt", batch_size=8, workers=0), out=out / "one", backbone="tiny",
-        clip=CLIP, steps=40, optim=OptimConfig("adamw", lr=3e-3, warmup=2),
+        clip=CLIP, steps=16, optim=OptimConfig("adamw", lr=3e-3, warmup=2),
     )  # fmt: skip
     return [finetune(base), finetune(replace(base, out=out / "two", steps=1, seed=1))]
 

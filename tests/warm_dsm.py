@@ -34,7 +34,7 @@ a command of 20 CPU seconds takes minutes."""
 def dsm(*words: object) -> CompletedProcess[str]:
     """Run the command as a user would, in a process of its own that need not import torch first.
 
-    A test that stops or limits the process itself begins ``python -m dsm`` instead.
+    A test that watches the process from outside, as to send it a signal, begins ``python -m dsm`` instead.
 
     Args:
         words: the command line, without ``dsm``.
@@ -140,7 +140,9 @@ def serve(address: str) -> None:
 
 def run(request: dict[str, Any], streams: list[int]) -> None:
     """Run the command in a fork, and exit like it."""
+    import atexit
     import runpy
+    import threading
 
     from dsm.cli.main import main
 
@@ -150,14 +152,25 @@ def run(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     words = request["words"]
-    if words[0] == "python":
-        sys.argv = words[1:]
-        sys.path[0] = str(Path(words[1]).absolute().parent)
-        runpy.run_path(words[1], run_name="__main__")
-    else:
-        sys.argv = words
-        main()
-    sys.exit()
+    code: Any = 0
+    try:
+        if words[0] == "python":
+            sys.argv = words[1:]
+            sys.path[0] = str(Path(words[1]).absolute().parent)
+            runpy.run_path(words[1], run_name="__main__")
+        else:
+            sys.argv = words
+            main()
+    except SystemExit as end:
+        code = end.code or 0
+    if not isinstance(code, int):
+        sys.exit(code)
+    # As Python ends, but for taking apart all that is imported: it takes longer than most commands.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
