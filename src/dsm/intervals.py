@@ -99,19 +99,15 @@ def share_interval(
 
 
 def share_difference(
-    one: NDArray[Any],
-    other: NDArray[Any],
-    *,
-    labels: NDArray[np.int64] | None = None,
-    groups: Sequence[str] | None = None,
+    one: NDArray[Any], other: NDArray[Any], *, groups: Sequence[str] | None = None
 ) -> Interval:
     """How much greater the mean share ``one`` is than ``other``, on the same videos.
 
     The distances of both shares to the ends of their Wilson intervals are combined like standard errors of
     correlated numbers (Newcombe 1998, method 10). Arguments are as in :func:`share_interval`.
     """
-    first, second = (share_interval(each, labels=labels, groups=groups) for each in (one, other))
-    alike = correlation(one, other, labels=labels, groups=groups)
+    first, second = (share_interval(each, groups=groups) for each in (one, other))
+    alike = correlation(one, other, groups=groups)
     value = first.value - second.value
     low = value - _combined(first.value - first.low, second.high - second.value, alike)
     high = value + _combined(first.high - first.value, second.value - second.low, alike)
@@ -256,7 +252,6 @@ def bootstrap(
     *,
     groups: Sequence[str] | None = None,
     draws: int = DRAWS,
-    seed: int = 0,
 ) -> Interval:
     """The interval of a statistic of weighted videos, for statistics that are not shares.
 
@@ -281,7 +276,7 @@ def bootstrap(
     value = float(statistic(np.ones((1, count)))[0])
     if units == 1:
         return Interval(value)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = []
     at_once = max(1, MAX_NUMBERS_AT_ONCE // max(units, count))
     for first in range(0, draws, at_once):

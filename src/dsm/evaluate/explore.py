@@ -53,16 +53,13 @@ def centred(features: Matrix) -> Matrix:
     return np.asarray(rows - rows.mean(0), np.float32)
 
 
-def explore(
-    features: Matrix, videos: Sequence[str], *, k: int = 10, least: int = 0, seed: int = 0
-) -> Explored:
+def explore(features: Matrix, videos: Sequence[str], *, k: int = 10) -> Explored:
     """Map, group and rank clips by their features.
 
     Args:
         features: (n, d).
         videos: (n,), the video of each clip.
         k: neighbours that decide how rare a clip is.
-        least: fewest clips of a cluster; 0 for :func:`least_of`.
 
     Raises:
         UserError: there are too few clips, or all have the same features.
@@ -70,10 +67,8 @@ def explore(
     rows = centred(features)
     ids = apart_ids(videos, k)
     near = nearest(rows, rows, k, apart=(ids, ids))
-    clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
-    return Explored(
-        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(near, k)
-    )
+    clusters = clusters_of(rows)
+    return Explored(map_of(features), clusters, typical_of(rows, clusters), near, oddness_of(near, k))
 
 
 def apart_ids(videos: Sequence[str], k: int) -> Ids:
@@ -86,25 +81,22 @@ def apart_ids(videos: Sequence[str], k: int) -> Ids:
     return ids if ids.max(initial=0) >= k else np.arange(len(ids))
 
 
-def least_of(count: int) -> int:
-    """Fewest clips of a cluster among ``count``: half the square root, at least 5."""
-    return max(5, round(np.sqrt(count) / 2))
-
-
-def clusters_of(rows: Matrix, least: int, *, seed: int = 0) -> NDArray[np.int64]:
+def clusters_of(rows: Matrix) -> NDArray[np.int64]:
     """Clusters by HDBSCAN (Campello et al. 2013) on the principal components of unit rows.
+
+    A cluster has at least half the square root of n clips, and at least 5.
 
     Args:
         rows: (n, d), centred.
-        least: clips of the smallest cluster.
 
     Returns:
         (n,), 0 for the largest cluster, then by size; -1 for clips in none.
     """
+    least = max(5, round(np.sqrt(len(rows)) / 2))
     if len(rows) < max(2 * CORE, least):
         return np.full(len(rows), NOISE)
     parts = min(DIMENSIONS, *rows.shape)
-    reduced = PCA(parts, random_state=seed).fit_transform(unit_rows(rows))
+    reduced = PCA(parts, random_state=0).fit_transform(unit_rows(rows))
     found = HDBSCAN(min_cluster_size=least, min_samples=CORE, copy=True).fit_predict(reduced)
     sizes = np.bincount(found[found >= 0], minlength=found.max() + 1)
     rank = np.empty(len(sizes) + 1, np.int64)
@@ -130,17 +122,10 @@ def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
     return np.where(count > 0, distance.sum(1) / np.maximum(count, 1), 2.0)
 
 
-def rarest(
-    oddness: NDArray[np.float64], videos: Sequence[str], most: int, *, among: NDArray[np.int64] | None = None
-) -> list[int]:
-    """Rows of the rarest clips, rarest first; one per video.
-
-    Args:
-        among: the rows to choose from; None for all.
-    """
-    rows = np.arange(len(oddness)) if among is None else among
+def rarest(oddness: NDArray[np.float64], videos: Sequence[str], most: int) -> list[int]:
+    """Rows of the rarest clips, rarest first; one per video."""
     chosen: dict[str, int] = {}
-    for row in rows[np.argsort(-oddness[rows], kind="stable")].tolist():
+    for row in np.argsort(-oddness, kind="stable").tolist():
         chosen.setdefault(videos[row], row)
         if len(chosen) == most:
             break
@@ -225,7 +210,7 @@ def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str])
     return SameCamera(share_interval(shares, groups=list(cameras)), float(chances.mean()), table)
 
 
-def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
+def map_of(features: Matrix) -> Matrix:
     """A map (n, 2) in [0, 1]: t-SNE of a sample, with every other clip placed near its nearest in the sample.
 
     A clip outside the sample is placed at the mean position of its ``AMONG`` nearest, moved slightly at
@@ -233,10 +218,10 @@ def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
     """
     count = len(features)
     if count <= MAPPED:
-        return plane(np.asarray(features, np.float32), "tsne", seed=seed)
-    rng = np.random.default_rng(seed)
+        return plane(np.asarray(features, np.float32), "tsne")
+    rng = np.random.default_rng(0)
     drawn: Ids = np.sort(rng.permutation(count)[:MAPPED])
-    placed = plane(np.asarray(features[drawn], np.float32), "tsne", seed=seed)
+    placed = plane(np.asarray(features[drawn], np.float32), "tsne")
     rows = centred(features)
     result = np.empty((count, 2), np.float32)
     result[drawn] = placed

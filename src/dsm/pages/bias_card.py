@@ -82,13 +82,11 @@ def worst(judged: Judged, variant: str, shown: int = CLASSES_SHOWN) -> list[tupl
     return found
 
 
-def mistakes_of(
-    subject: OnCard, variant: str, names: Sequence[str], render: Render, shown: int = CLASSES_SHOWN
-) -> list[Mistake]:
+def mistakes_of(subject: OnCard, variant: str, names: Sequence[str], render: Render) -> list[Mistake]:
     """The worst classes of an encoder, with clips."""
     judged = subject.judged
     found = []
-    for label, video, part in worst(judged, variant, shown):
+    for label, video, part in worst(judged, variant):
         own = judged.predicted(variant)[judged.labels == label]
         other = int(judged.predicted(variant)[video, part])
         whole, changed = render(subject.name, video, part)

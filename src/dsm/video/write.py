@@ -70,10 +70,10 @@ def write_video(
         _encode(str(aside.absolute()), frames, fps, crf, gop)
 
 
-def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> bytes:
+def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12) -> bytes:
     """As :func:`write_video`, but in memory and small enough to embed in a page."""
     buffer = io.BytesIO()
-    _encode(buffer, frames, fps, crf, gop=len(frames))
+    _encode(buffer, frames, fps, crf=26, gop=len(frames))
     return buffer.getvalue()
 
 
