@@ -24,7 +24,7 @@ from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.inputs import FEATURES
-from dsm.limits import CLASSES, PATH_LENGTH, UNPACKED
+from dsm.limits import MOST_CLASSES, PATH_LENGTH, UNPACKED
 from dsm.seals import DamagedError, check_zip, seal_zip
 from dsm.untrusted import checked, parse_json
 
@@ -128,8 +128,8 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
     if shapes != (2, 1, len(loaded), len(loaded)) or not times:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
-    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
-        raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")
+    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
     check_paths(loaded.paths, f"{path}: one of its paths")
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):

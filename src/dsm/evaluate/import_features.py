@@ -16,7 +16,7 @@ from dsm.errors import UserError, without_control
 from dsm.evaluate.feature_files import check_paths, parquet_table
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
-from dsm.limits import CLASSES, UNPACKED
+from dsm.limits import MOST_CLASSES, UNPACKED
 from dsm.seals import check_zip
 
 HDF5 = (".h5", ".hdf5", ".hdf")
@@ -243,8 +243,8 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
         raise UserError(f"{path}: its labels {name} are not integers.")
-    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < CLASSES:
-        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {CLASSES - 1}.")
+    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
     return labels
 
 
