@@ -15,13 +15,14 @@ from dsm.evaluate.archive import open_archive
 from dsm.evaluate.duplicates import all_pairs
 from dsm.evaluate.explore import linked
 from dsm.evaluate.features import Features
-from dsm.evaluate.filters import Filters, rows_with
 from dsm.evaluate.footage import footage_of
 from dsm.evaluate.search import (
     ArchiveIndex,
+    Filters,
     Hit,
     QueryEncoder,
     rows_of_file,
+    rows_with,
     told_apart,
 )
 from dsm.files import csv_text, write_text
