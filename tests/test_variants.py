@@ -30,7 +30,7 @@ from dsm.disturb.scene import (
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.other_scenes import POOL, Kept, OtherScenes, draw_order
+from dsm.evaluate.other_scenes import POOL, Lent, OtherScenes, draw_order
 from dsm.evaluate.variant_features import camera_drift, features_of_variants, left_of_planted, windows_to_read
 from dsm.evaluate.variants import SCENES, VARIANTS, Seen
 from dsm.evaluate.verdict import DRIFTING
@@ -368,7 +368,7 @@ def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
             same = scenes.same(int(video), labels[video])
             assert (same is None) == (not alike)
             assert same is None or same.video == alike[0]
-            own = Kept(int(video), labels[video], torch.full((1, 3, 1, 8, 8), float(video)), torch.zeros(0))
+            own = Lent(int(video), labels[video], torch.full((1, 3, 1, 8, 8), float(video)), torch.zeros(0))
             if behind:
                 near, far = scenes.near_and_far(own)
                 known = [abs(int(one.video) - int(video)) for one in scenes.unlike(own.label)]

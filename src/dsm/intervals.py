@@ -26,7 +26,7 @@ FEW_GROUPS = 15
 # Most weights in memory at a time.
 MAX_NUMBERS_AT_ONCE = 20_000_000
 
-Weights = NDArray[np.float64]
+Drawn = NDArray[np.float64]
 """(draws, n): how often each video was drawn."""
 
 
@@ -247,7 +247,7 @@ def _members(count: int, groups: Sequence[str] | None) -> tuple[NDArray[np.int64
 
 
 def bootstrap(
-    statistic: Callable[[Weights], NDArray[np.float64]],
+    statistic: Callable[[Drawn], NDArray[np.float64]],
     count: int,
     *,
     groups: Sequence[str] | None = None,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.intervals import (
+    Drawn,
     Interval,
-    Weights,
     bootstrap,
     correlation,
     ratio_interval,
@@ -121,7 +121,7 @@ def scene_reliance(judged: Judged) -> Interval | None:
         "sy": (scene * mixed).sum(-1).mean(1),
     }
 
-    def share(weights: Weights) -> NDArray[np.float64]:
+    def share(weights: Drawn) -> NDArray[np.float64]:
         weights = weights / weights.sum(1, keepdims=True)
         means = {"m": weights @ own, "s": weights @ mean_scene, "y": weights @ mean_mixed}
         moment = {

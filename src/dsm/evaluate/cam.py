@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.settings import MapKind
 from dsm.models.adapters import TokenMap
 
@@ -119,7 +119,7 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
     if layers and layers[-1] is TOKENS:
         raise UserError(
             "after its last map the network continues with tokens (B, N, D), whose locations are unknown; "
-            f"name a --layer that returns a map{nearest('', _mappers(module, clip))}"
+            f"name a --layer that returns a map{did_you_mean('', _mappers(module, clip))}"
         )
     if not layers:
         raise UserError(
@@ -137,7 +137,7 @@ def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
     """
     modules = dict(module.named_modules())
     if name not in modules:
-        raise UserError(f"the network has no layer '{name}'{nearest(name, _mappers(module, clip))}")
+        raise UserError(f"the network has no layer '{name}'{did_you_mean(name, _mappers(module, clip))}")
     outputs: list[Any] = []
     handle = modules[name].register_forward_hook(lambda m, i, o: outputs.append(o))
     try:
@@ -146,7 +146,7 @@ def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
     finally:
         handle.remove()
     if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 5 or len(outputs[-1]) != 1:
-        raise UserError(f"layer '{name}' returns no map{nearest(name, _mappers(module, clip))}")
+        raise UserError(f"layer '{name}' returns no map{did_you_mean(name, _mappers(module, clip))}")
     return Layer(name, False, tuple(outputs[-1].shape[2:]))
 
 

@@ -150,7 +150,7 @@ def _parquet(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def features_of(
+def features_from(
     path: Path, arrays: Mapping[str, Array], keys: Keys, classes: Sequence[str] | None = None
 ) -> tuple[Features, Keys]:
     """Convert arrays to features.

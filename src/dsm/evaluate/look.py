@@ -18,7 +18,7 @@ from dsm.data.lists import VideoList, only_video
 from dsm.data.loading import load_clips
 from dsm.data.reading import Reader, crop
 from dsm.data.settings import ClipConfig
-from dsm.errors import UserError, machine_fault, nearest
+from dsm.errors import UserError, did_you_mean, machine_fault
 from dsm.evaluate.cam import (
     Layer,
     Score,
@@ -131,7 +131,7 @@ class Looker:
                     f"--target-class {name}: the classes are numbered 0 to {len(self.classes) - 1}."
                 )
         if number < 0:
-            raise UserError(f"--target-class: no class is named '{name}'{nearest(name, self.classes)}")
+            raise UserError(f"--target-class: no class is named '{name}'{did_you_mean(name, self.classes)}")
         self.label, self.score = number, class_score(number)
         return self.classes[number]
 

@@ -20,8 +20,7 @@ from dsm.data.clips import CORNERS, EvaluationClips
 from dsm.data.lists import only_video
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import best_device
-from dsm.errors import UserError
-from dsm.errors import nearest as nearest_word
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extract_to_file import digest
@@ -159,7 +158,7 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
     if filters.camera:
         if filters.camera not in cameras:
             raise UserError(
-                f"no video is from the camera {filters.camera!r}{nearest_word(filters.camera, set(cameras))}"
+                f"no video is from the camera {filters.camera!r}{did_you_mean(filters.camera, set(cameras))}"
             )
         fits &= np.asarray(cameras) == filters.camera
     if filters.label:
@@ -168,7 +167,7 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
         if filters.label.isascii() and filters.label.isdigit() and len(filters.label) < 10 and number < 0:
             number = int(filters.label)
         if not (features.labels == number).any():
-            raise UserError(f"no video has the label {filters.label!r}{nearest_word(filters.label, names)}")
+            raise UserError(f"no video has the label {filters.label!r}{did_you_mean(filters.label, names)}")
         fits &= features.labels == number
     if not fits.any():
         raise UserError("no video matches --path, --camera and --label together; drop one of them.")
@@ -191,12 +190,12 @@ def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
     return own
 
 
-MOST_DIGITS = 6
+FINEST = 6
 
 
 def told_apart(cosines: Sequence[float], least: int = 3) -> list[str]:
     """Cosines as text, with as many digits as are needed to distinguish neighbours in the list."""
-    for digits in range(least, MOST_DIGITS + 1):
+    for digits in range(least, FINEST + 1):
         texts = [f"{one:.{digits}f}" for one in cosines]
         pairs = zip(cosines, cosines[1:], texts, texts[1:], strict=False)
         if all(a == b or abs(a - b) < ROUNDING or one != two for a, b, one, two in pairs):

@@ -22,7 +22,7 @@ from dsm.data.settings import ClipConfig
 from dsm.disturb.scene import drift, moving_mask, scene_around, steadiness, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.other_scenes import LEAST, Kept, OtherScenes, draw_order
+from dsm.evaluate.other_scenes import LEAST, Lent, OtherScenes, draw_order
 from dsm.evaluate.variants import Seen, Variant
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
@@ -257,7 +257,7 @@ FLOWN, FLOWN_SIDE = 9, 96
 """Frames of a video, and pixels of their shorter side, for the flow that detects a moving camera."""
 
 
-def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:
+def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Lent, Tensor]:
     """A video's scene and still actor, and the mask (W, 1, T, H, W) of what moves in its clips.
 
     ``mask``: the mask of the actors, if it is known.
@@ -271,7 +271,7 @@ def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[
     window = len(clips) // 2
     frame = int(moving[window, 0].mean((-2, -1)).argmax())
     actor = torch.cat([clips[window, :, frame], moving[window, :, frame]])[None, :, None]
-    return Kept(video, label, scene, actor), moving
+    return Lent(video, label, scene, actor), moving
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
 
 
 @dataclass(frozen=True)
-class Footage:
+class Allowed:
     """What can be measured on a list of videos, and why."""
 
     still: bool
@@ -33,7 +33,7 @@ class Footage:
     why: str
 
 
-def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage:
+def allowed(steady: float, masked: bool, drift: float = float("nan")) -> Allowed:
     """Decide which measures count.
 
     Args:
@@ -43,21 +43,21 @@ def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage
     """
     if masked:
         why = "With masks of the actors given, scenes are exchanged, and numbers compare with published ones."
-        return Footage(True, why)
+        return Allowed(True, why)
     share = f"{100 * steady:.0f}% of the picture shows a still scene"
     moving = (
         "so scenes cannot be exchanged: the verdict uses single frames, their order and what the features "
         "encode. Clips without appearance, which need no still camera, are among all numbers."
     )
     if drift > DRIFTING:
-        return Footage(
+        return Allowed(
             False,
             f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its side from frame to "
             f"frame (the camera moves), {moving}",
         )
     if steady >= STEADY_ENOUGH:
-        return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
-    return Footage(False, f"Only {share} (the camera may move), {moving}")
+        return Allowed(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
+    return Allowed(False, f"Only {share} (the camera may move), {moving}")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ MORE: dict[str, Chosen] = {
 """Shown if one of the five cannot be measured."""
 
 
-def five(found: Footage, numbers: list[Numbers]) -> dict[str, Chosen]:
+def five(found: Allowed, numbers: list[Numbers]) -> dict[str, Chosen]:
     """The card's measures, at most five, by full name: those measured for at least one encoder."""
     known = {name for each in numbers for name, value in each.items() if value is not None}
     wanted = {**(STILL if found.still else MOVING), **MORE}
@@ -137,7 +137,7 @@ class Verdict:
     """A short form, for a badge."""
 
 
-def verdict(found: Footage, numbers: Numbers) -> Verdict:
+def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     """The verdict from scene reliance if scenes can be exchanged, otherwise from motion gain.
 
     A threshold is passed only if the whole interval passes it.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.verdict import Chosen, Footage, Numbers, Verdict, five, verdict
+from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdict
 from dsm.files import write_text
 from dsm.intervals import Interval, as_interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
@@ -111,7 +111,7 @@ def mistakes_of(subject: OnCard, variant: str, names: Sequence[str], render: Ren
 def write_card(
     out: Path,
     subjects: Sequence[OnCard],
-    found: Footage,
+    found: Allowed,
     names: Sequence[str],
     render: Render,
     *,

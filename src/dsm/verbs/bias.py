@@ -46,7 +46,7 @@ from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
-from dsm.verbs.bias_card import Tested, actor_left, card_of, footage_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import Tested, actor_left, allowed_by, card_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
@@ -244,7 +244,7 @@ def _written(
     draw_bars(judged, config.out / "bars.png")
     draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
     for name, one in tested.items():
-        allowed = footage_of(one.variants, masked=config.masks is not None)
+        allowed = allowed_by(one.variants, masked=config.masks is not None)
         if not allowed.still:
             warn(f"{name}: {allowed.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]

@@ -19,7 +19,7 @@ from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
-from dsm.evaluate.verdict import Footage, footage
+from dsm.evaluate.verdict import Allowed, allowed
 from dsm.intervals import Interval, mean_interval
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.terminal import note
@@ -82,9 +82,9 @@ class Tested:
     """Its answers to the unchanged clips of the conflict list."""
 
 
-def footage_of(variants: VariantFeatures, *, masked: bool) -> Footage:
+def allowed_by(variants: VariantFeatures, *, masked: bool) -> Allowed:
     """Which measures the videos allow."""
-    return footage(float(variants.steady.mean()), masked, float(variants.drift.mean()))
+    return allowed(float(variants.steady.mean()), masked, float(variants.drift.mean()))
 
 
 def card_of(
@@ -92,7 +92,7 @@ def card_of(
 ) -> list[Path]:
     """Write the card; returns its files."""
     first = next(iter(tested.values()))
-    found = footage_of(first.variants, masked=config.masks is not None)
+    found = allowed_by(first.variants, masked=config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -22,7 +22,7 @@ from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import DedupConfig
 
-LEFT_OUT = ".left-out.tsv"
+TABLE = ".left-out.tsv"
 """Suffix of the table's name, after the name of the list."""
 
 
@@ -36,7 +36,7 @@ class DedupResult(ListResult):
 @takes_settings(DedupConfig)
 def dedup(config: DedupConfig) -> DedupResult:
     """Write a list that keeps one video of each group of near-duplicates, and a table of those left out."""
-    table = config.out.with_name(config.out.name + LEFT_OUT)
+    table = config.out.with_name(config.out.name + TABLE)
     for file in (config.out, table):
         claim_file(file, overwrite=False)
     videos = read_list(config.videos, config.root)

@@ -13,7 +13,7 @@ from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix, save_features
 from dsm.evaluate.features import places_of
-from dsm.evaluate.import_features import Keys, features_of, read_arrays
+from dsm.evaluate.import_features import Keys, features_from, read_arrays
 from dsm.runs.claims import claim_file
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -42,7 +42,7 @@ def features(config: FeaturesConfig) -> Result:
             ) from None
         classes = [name.strip() for name in classes if name.strip()]
     keys = Keys(config.features, config.labels, config.paths)
-    imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)
+    imported, taken = features_from(config.file, read_arrays(config.file), keys, classes)
     sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
     places = {"root": absolute(config.root)} if config.root else {}
     if config.videos is not None:

@@ -39,7 +39,7 @@ from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
 """Most pairs that are printed if no file is written."""
-Times = tuple[float, float]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FoundVideo:
     """Path, as in the list that the index was extracted from."""
     label: int
     """-1 if the list has no label for it."""
-    times: Times | None
+    times: Span | None
     """First and last second of the clip; None if the index holds whole videos."""
     cosine: float
     """Similarity to the query."""
@@ -65,7 +65,7 @@ class DuplicatePair:
     one: str
     other: str
     cosine: float
-    times: tuple[Times | None, Times | None]
+    times: tuple[Span | None, Span | None]
     """First and last second of each clip; None if the index holds whole videos."""
     rows: tuple[int, int]
     """Their rows in the index."""

@@ -154,7 +154,7 @@ def place_of(path: str) -> Path:
     return Path(without_ending(str(inside))) if inside.name else Path("video")
 
 
-def places_of(paths: Sequence[str]) -> list[Path]:
+def folders_for(paths: Sequence[str]) -> list[Path]:
     """:func:`place_of` each path; ``x.mp4`` and ``x.avi``, which would share a place, keep their extensions.
 
     A path that occurs twice has one place.

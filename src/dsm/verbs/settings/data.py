@@ -15,7 +15,7 @@ from dsm.data.official import OFFICIAL
 from dsm.data.settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.settings import LEAST_SIDE, NEAR_DUPLICATE, PREVIEW_FORMATS
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos
 from dsm.methods.settings import DsmConfig, SldOn
@@ -162,7 +162,7 @@ class ConvertConfig:
         elif self.dataset not in OFFICIAL:
             raise UserError(
                 f"'{self.dataset}' is neither a list file nor a known data set"
-                f"{nearest(str(self.dataset), OFFICIAL)}"
+                f"{did_you_mean(str(self.dataset), OFFICIAL)}"
             )
         elif self.annotations is None:
             raise UserError(f"--annotations: give the folder of the official files of {self.dataset}.")
@@ -430,4 +430,4 @@ class PreviewConfig:
         known = (*self.sld.kind_names(), *TLD_KINDS)
         for kind in self.kinds:
             if kind not in (*known, "all"):
-                raise UserError(f"unknown kind '{kind}'{nearest(kind, known)}")
+                raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")
