@@ -37,10 +37,20 @@ class Interval(NamedTuple):
     low: float = math.nan
     high: float = math.nan
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
 
-def as_interval(value: Interval | float) -> Interval:
-    """A number that may lack an interval."""
-    return value if isinstance(value, Interval) else Interval(value)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Its ends; without an interval, the value twice."""
+        return (self.low, self.high) if self.known else (self.value, self.value)
+
+    def text(self, digits: int = 0) -> str:
+        """A share in %, `45% [40, 50]`, with so many digits of the value; without an interval, `45%`."""
+        ends = f" [{100 * self.low:.0f}, {100 * self.high:.0f}]" if self.known else ""
+        return f"{self.value:.{digits}%}{ends}"
 
 
 def remark_on(groups: Sequence[str] | None) -> str | None:
@@ -125,7 +135,7 @@ def ratio_interval(top: Interval, bottom: Interval, alike: float = 0.0) -> Inter
         alike: the correlation of the two numbers.
     """
     value = top.value / bottom.value
-    if math.isnan(top.low) or math.isnan(bottom.low) or bottom.low <= 0:
+    if not top.known or not bottom.known or bottom.low <= 0:
         return Interval(value)
 
     def excess(ratio: float, upper: bool) -> float:

@@ -70,8 +70,7 @@ def skilled(judged: Judged) -> bool:
 
     Compares the interval's lower end with chance or, without an interval (a single group), the value itself.
     """
-    interval = accuracy(judged, "clip")
-    return (interval.value if np.isnan(interval.low) else interval.low) > judged.chance
+    return accuracy(judged, "clip").ends[0] > judged.chance
 
 
 def skill_lost(judged: Judged, variant: str) -> Interval:

@@ -53,13 +53,16 @@ def centred(features: Matrix) -> Matrix:
     return np.asarray(rows - rows.mean(0), np.float32)
 
 
-def explore(features: Matrix, videos: Sequence[str], *, k: int = 10) -> Explored:
+def explore(
+    features: Matrix, videos: Sequence[str], *, k: int = 10, least: int = 0, seed: int = 0
+) -> Explored:
     """Map, group and rank clips by their features.
 
     Args:
         features: (n, d).
         videos: (n,), the video of each clip.
         k: neighbours that decide how rare a clip is.
+        least: fewest clips of a cluster; 0 for :func:`least_of`.
 
     Raises:
         UserError: there are too few clips, or all have the same features.
@@ -67,8 +70,10 @@ def explore(features: Matrix, videos: Sequence[str], *, k: int = 10) -> Explored
     rows = centred(features)
     ids = apart_ids(videos, k)
     near = nearest(rows, rows, k, apart=(ids, ids))
-    clusters = clusters_of(rows)
-    return Explored(map_of(features), clusters, typical_of(rows, clusters), near, oddness_of(near, k))
+    clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
+    return Explored(
+        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(near, k)
+    )
 
 
 def apart_ids(videos: Sequence[str], k: int) -> Ids:
@@ -81,22 +86,25 @@ def apart_ids(videos: Sequence[str], k: int) -> Ids:
     return ids if ids.max(initial=0) >= k else np.arange(len(ids))
 
 
-def clusters_of(rows: Matrix) -> NDArray[np.int64]:
-    """Clusters by HDBSCAN (Campello et al. 2013) on the principal components of unit rows.
+def least_of(count: int) -> int:
+    """Fewest clips of a cluster among ``count``: half the square root, at least 5."""
+    return max(5, round(np.sqrt(count) / 2))
 
-    A cluster has at least half the square root of n clips, and at least 5.
+
+def clusters_of(rows: Matrix, least: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Clusters by HDBSCAN (Campello et al. 2013) on the principal components of unit rows.
 
     Args:
         rows: (n, d), centred.
+        least: clips of the smallest cluster.
 
     Returns:
         (n,), 0 for the largest cluster, then by size; -1 for clips in none.
     """
-    least = max(5, round(np.sqrt(len(rows)) / 2))
     if len(rows) < max(2 * CORE, least):
         return np.full(len(rows), NOISE)
     parts = min(DIMENSIONS, *rows.shape)
-    reduced = PCA(parts, random_state=0).fit_transform(unit_rows(rows))
+    reduced = PCA(parts, random_state=seed).fit_transform(unit_rows(rows))
     found = HDBSCAN(min_cluster_size=least, min_samples=CORE, copy=True).fit_predict(reduced)
     sizes = np.bincount(found[found >= 0], minlength=found.max() + 1)
     rank = np.empty(len(sizes) + 1, np.int64)
@@ -210,7 +218,7 @@ def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str])
     return SameCamera(share_interval(shares, groups=list(cameras)), float(chances.mean()), table)
 
 
-def map_of(features: Matrix) -> Matrix:
+def map_of(features: Matrix, *, seed: int = 0) -> Matrix:
     """A map (n, 2) in [0, 1]: t-SNE of a sample, with every other clip placed near its nearest in the sample.
 
     A clip outside the sample is placed at the mean position of its ``AMONG`` nearest, moved slightly at
@@ -218,10 +226,10 @@ def map_of(features: Matrix) -> Matrix:
     """
     count = len(features)
     if count <= MAPPED:
-        return plane(np.asarray(features, np.float32), "tsne")
-    rng = np.random.default_rng(0)
+        return plane(np.asarray(features, np.float32), "tsne", seed=seed)
+    rng = np.random.default_rng(seed)
     drawn: Ids = np.sort(rng.permutation(count)[:MAPPED])
-    placed = plane(np.asarray(features[drawn], np.float32), "tsne")
+    placed = plane(np.asarray(features[drawn], np.float32), "tsne", seed=seed)
     rows = centred(features)
     result = np.empty((count, 2), np.float32)
     result[drawn] = placed

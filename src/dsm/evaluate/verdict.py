@@ -9,8 +9,8 @@ from typing import Literal
 from dsm.evaluate.field_measures import CUT_BY_MOTION
 from dsm.intervals import Interval
 
-Numbers = Mapping[str, Interval | float | None]
-"""Measures by name: an interval, a number without one, or None if it cannot be measured."""
+Numbers = Mapping[str, Interval | None]
+"""Measures by name; None if it cannot be measured."""
 
 STEADY_ENOUGH = 0.5
 """The camera counts as still if at least this share of the picture shows the still scene."""
@@ -143,43 +143,30 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     A threshold is passed only if the whole interval passes it.
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
-    if not isinstance(gain, Interval):
+    if gain is None:
         sentence = "It is not clearly better than chance here, so what it relies on cannot be measured"
-        if found.still and isinstance(reliance, Interval):
+        if found.still and reliance is not None:
             sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
         return Verdict("unknown", f"{sentence}.", "no skill")
-    if found.still and isinstance(reliance, Interval):
-        text = f"{_percent(reliance)} scene"
+    if found.still and reliance is not None:
+        text = f"{reliance.value:.0%} scene"
         share = f"scene reliance {_words(reliance)}"
-        if _high(reliance) < LITTLE:
+        if reliance.ends[1] < LITTLE:
             return Verdict("motion", f"It relies on motion ({share}).", text)
-        if _low(reliance) > MUCH:
+        if reliance.ends[0] > MUCH:
             return Verdict(
                 "scene", f"It relies on the scene ({share}): expect worse results in other places.", text
             )
         return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
-    text = f"{_percent(gain)} motion gain"
+    text = f"{gain.value:.0%} motion gain"
     share = f"motion gain {_words(gain)}"
-    if _low(gain) > CLEARLY_MOVING:
+    if gain.ends[0] > CLEARLY_MOVING:
         return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
-    if _high(gain) < NEARLY_STILL:
+    if gain.ends[1] < NEARLY_STILL:
         return Verdict("scene", f"It relies on the picture: single frames are nearly enough ({share}).", text)
     return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
 
 
-def _low(value: Interval) -> float:
-    return value.low if value.low == value.low else value.value
-
-
-def _high(value: Interval) -> float:
-    return value.high if value.high == value.high else value.value
-
-
-def _percent(value: Interval) -> str:
-    return f"{100 * value.value:.0f}%"
-
-
 def _words(value: Interval) -> str:
-    if value.low != value.low:
-        return _percent(value)
-    return f"{_percent(value)}, 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}"
+    ends = f", 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}" if value.known else ""
+    return f"{value.value:.0%}{ends}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdict
 from dsm.files import write_text
-from dsm.intervals import Interval, as_interval, remark_on
+from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.film import even
 from dsm.pages.gallery import end_of
@@ -140,7 +140,7 @@ def write_card(
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
         every=_every(subjects), names=[one.name for one in subjects],
-        mistakes=mistakes, variant=variant, left=_text(left) if left is not None else None,
+        mistakes=mistakes, variant=variant, left=left and left.text(),
         remark=remark_on(first.groups),
     )  # fmt: skip
     draw_card(files[1], subjects, chosen, verdicts, test)
@@ -173,23 +173,14 @@ def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
         if value is None:
             bars.append(Bar(one.name, "not measurable", None, 0, 0))
         else:
-            bars.append(bar_of(one.name, *as_interval(value)))
+            bars.append(bar_of(one.name, value))
     return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
 
 
 def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
     metrics = dict.fromkeys(name for one in subjects for name in one.numbers)
     cells = {name: [one.numbers.get(name) for one in subjects] for name in metrics}
-    return [
-        (name, ["–" if one is None else _text(as_interval(one)) for one in row])
-        for name, row in cells.items()
-    ]
-
-
-def _text(value: Interval) -> str:
-    if value.low != value.low:
-        return f"{value.value:.0%}"
-    return f"{value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+    return [(name, ["–" if one is None else one.text() for one in row]) for name, row in cells.items()]
 
 
 def draw_card(
@@ -206,13 +197,12 @@ def draw_card(
     looks = looks_of([one.name for one in subjects])
     for axis, (metric, measure) in zip(axes, chosen.items(), strict=False):
         for place, (one, look) in enumerate(zip(subjects, looks, strict=True)):
-            number = one.numbers.get(metric)
-            if number is None:
+            value = one.numbers.get(metric)
+            if value is None:
                 axis.text(0.5, place, "–", ha="center", va="center", color="#777777")
                 continue
-            value = as_interval(number)
-            if value.low == value.low:
-                axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
+            if value.known:
+                axis.plot(value.ends, [place, place], color=look.colour, linewidth=3, alpha=0.5)
             axis.plot(value.value, place, "o", color=look.colour, markersize=8)
             axis.annotate(
                 f"{100 * value.value:.0f}%", (value.value, place), xytext=(0, 8), textcoords="offset points",

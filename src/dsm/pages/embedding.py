@@ -125,7 +125,7 @@ def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
         return "", [], None
     metric = found[0].metric
     of_runs = [row for row in found if row.metric == metric]
-    bars = [bar_of(row.run, row.value, row.low, row.high) for row in of_runs]
+    bars = [bar_of(row.run, row.measured) for row in of_runs]
     chances = [row.value for row in rows if row.metric == f"{metric}_chance"]
     return metric.removesuffix("_agreement"), bars, 100 * chances[0] if chances else None
 

@@ -27,8 +27,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
         rows: of one metric.
     """
     values = 100 * np.array([row.value for row in rows])
-    lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
-    highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
+    lows, highs = 100 * np.array([row.measured.ends for row in rows]).T
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
     # A percentile interval may not contain the value itself, but error bars must not be negative.

@@ -205,7 +205,7 @@ def _decisive(runs: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[str, list
 
 def _bars(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[Bar]:
     found = _decisive(runs, rows)
-    return [bar_of(row.run, row.value, row.low, row.high, digits=1) for row in found[1]] if found else []
+    return [bar_of(row.run, row.measured, digits=1) for row in found[1]] if found else []
 
 
 def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:

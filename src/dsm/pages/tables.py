@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
+from dsm.intervals import Interval
 from dsm.pages.bias import ACCURACY, OF_THE_FIELD
 from dsm.runs.results import NO_SHARES, Row, mean_and_spread
 from dsm.terminal import many
@@ -77,16 +78,10 @@ class Bar:
     high: float
 
 
-def bar_of(name: str, value: float, low: float | None, high: float | None, *, digits: int = 0) -> Bar:
+def bar_of(name: str, share: Interval, *, digits: int = 0) -> Bar:
     """The bar of a share in [0, 1] with its 95 % interval, if it has one, clipped to [0, 1]."""
-    text, at = f"{value:.{digits}%}", _place(value)
-    if low is None or high is None or low != low or high != high:
-        return Bar(name, text, at, at, at)
-    return Bar(name, f"{text} [{100 * low:.0f}, {100 * high:.0f}]", at, _place(low), _place(high))
-
-
-def _place(share: float) -> float:
-    return 100 * min(max(share, 0.0), 1.0)
+    at, low, high = (100 * min(max(place, 0.0), 1.0) for place in (share.value, *share.ends))
+    return Bar(name, share.text(digits), at, low, high)
 
 
 @dataclass(frozen=True)

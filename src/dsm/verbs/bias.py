@@ -202,7 +202,7 @@ def _test(
     judged, variants = _judge(config, clip, subjects, lists, "test", kinds, masks)
     tested = {}
     for name, features in zip(subjects, variants.features, strict=True):
-        measures: dict[str, Interval | float | None] = {}
+        measures: dict[str, Interval | None] = {}
         if not config.quick:
             measures = measures_of(config, subjects[name], judged[name], features, pairs)
             measures["actor_left"] = actor_left(variants, judged[name])

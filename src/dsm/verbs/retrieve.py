@@ -83,7 +83,7 @@ def retrieve(config: RetrieveConfig) -> Result:
     if not labelled:
         alone.append("not every video has a label, so R@k, mAP and the numbers per class are left out")
     of_one = next((row for row in rows if row.metric == "R@1"), None)
-    recall = of_one and bar_of(f"{run}, R@1", of_one.value, of_one.low, of_one.high)
+    recall = of_one and bar_of(f"{run}, R@1", of_one.measured)
     by_chance = chance(gallery, queries, apart, 1) if labelled else None
     if not config.shown or not _draw_gallery(
         files[3], (gallery, queries, retrieval, config.shown), recall=recall, chance=by_chance
@@ -125,13 +125,9 @@ def _table(rows: Sequence[Row], by_chance: Sequence[float], title: str) -> Table
     for name in ("", *(row.metric for row in rows)):
         table.add_column(name, justify="right")
     table.add_row("found", *(f"{row.value:.1%}" for row in rows))
-    table.add_row("95 %", *(_interval(row) for row in rows))
+    table.add_row("95 %", *(row.interval("{:.0%}–{:.0%}") for row in rows))
     table.add_row("chance", *(f"{value:.1%}" for value in by_chance))
     return table
-
-
-def _interval(row: Row) -> str:
-    return "" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{row.high:.0%}"
 
 
 def _neighbours_tsv(gallery: Features, queries: Features, retrieval: Retrieval) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +172,12 @@ def _comparison_tables(comparison: Comparison, folder: Path, videos: int) -> lis
         "only the other": comparison.only_other,
         "both wrong": comparison.neither,
     }
-    value, low, high = comparison.difference
-    interval = "" if math.isnan(low) else f"[{low:+.1%}, {high:+.1%}]"
+    difference = comparison.difference
+    interval = f"[{difference.low:+.1%}, {difference.high:+.1%}]" if difference.known else ""
     return [
         plain_table([(f"against {folder}, of {many(videos, 'video')}:",)]),
         plain_table([(f"  {words}", f"{count:6d}") for words, count in counts.items()]),
-        plain_table([("top1 less its top1", f"{value:+6.1%}", interval)]),
+        plain_table([("top1 less its top1", f"{difference.value:+6.1%}", interval)]),
     ]
 
 
