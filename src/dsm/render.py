@@ -130,8 +130,13 @@ def disturb_view(
 
 def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
     """RGB (B, 3, T, H, W) in [0, 1] from uint8 (B, T, H, W, 3), with the colours and light of the view."""
-    x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
+    x = jitter_colour(from_frames(clip), parameters["colour"])
     return change_light(x, parameters["light"]) if "light" in parameters else x
+
+
+def from_frames(clips: Tensor) -> Tensor:
+    """Convert frames, uint8 (B, T, H, W, C), to clips (B, C, T, H, W) in [0, 1]."""
+    return clips.permute(0, 4, 1, 2, 3).float() / 255
 
 
 def to_frames(clip: Tensor) -> NDArray[np.uint8]:

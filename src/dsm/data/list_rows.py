@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import CLASSES, Named
-from dsm.data.list_columns import Disk, seconds_of, shown, spread
+from dsm.data.list_columns import Disk, seconds_of, shown
 from dsm.data.list_forms import Form, rows_of
 from dsm.data.list_lines import UNKNOWN, UNLABELLED, Names
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
 from dsm.terminal import many, note, some
+from dsm.video.sampling import evenly
 from dsm.video.segments import segment_name
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _numbered(
 def slashed(paths: Names, disk: Disk, source: str) -> Names:
     """Paths with Windows backslashes turned into slashes, unless files have backslashes in their names."""
     odd = [place for place in paths.holding("\\") if "\\" in paths[place]]
-    if not odd or any(disk.has(paths[odd[place]]) for place in spread(len(odd), 8)):
+    if not odd or any(disk.has(paths[odd[place]]) for place in evenly(len(odd), 8)):
         return paths
     note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import class_names
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList
+from dsm.data.settings import Grouping
 from dsm.errors import UserError
 from dsm.terminal import note
 from dsm.urls import absolute, is_url
@@ -75,12 +75,12 @@ class Features:
         begin, end = self.times[row].tolist()
         return begin, end
 
-    def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
+    def groups(self, grouping: Grouping) -> list[str] | None:
         """The group of each row, from a table or a regular expression; by default, the video of each clip.
 
         None if every row is its own group.
         """
-        groups = find_groups(self.paths, file=file, regex=regex)
+        groups = grouping.of(self.paths)
         return self.identities() if groups is None and self.times is not None else groups
 
     @property

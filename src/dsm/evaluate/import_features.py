@@ -17,7 +17,7 @@ from dsm.evaluate.feature_files import check_paths, parquet_table
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.limits import MOST_CLASSES, UNPACKED
-from dsm.seals import check_zip
+from dsm.seals import check_zip, room_of
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 READ = (".npz", ".npy", ".parquet", *HDF5)
@@ -68,7 +68,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def _npz(path: Path) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive:
         held = sum(one.file_size for one in archive.infolist())
-    if held > UNPACKED * max(path.stat().st_size, 2**20):
+    if held > room_of(path):
         raise ValueError("its content is far larger than the file")
     check_zip(path)
     by_name = {}
@@ -85,7 +85,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
     import h5py
 
     arrays: dict[str, Array] = {}
-    room = UNPACKED * max(path.stat().st_size, 2**20)
+    room = room_of(path)
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
@@ -123,7 +123,7 @@ def _texts(dataset: Any, room: int) -> Array:
 
 def _parquet(path: Path) -> dict[str, Array]:
     table = parquet_table(path)
-    room = UNPACKED * max(path.stat().st_size, 2**20)
+    room = room_of(path)
     arrays: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()

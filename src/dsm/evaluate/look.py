@@ -34,7 +34,7 @@ from dsm.evaluate.settings import MapKind, MotionKind, ProbeName
 from dsm.files import csv_text
 from dsm.intervals import mean_interval, share_interval
 from dsm.models.zoo import REFUSALS, refusal
-from dsm.render import to_network
+from dsm.render import from_frames, to_network
 from dsm.runs.results import Row, row_of
 from dsm.terminal import progress, warn
 from dsm.video.flow import compute_flow
@@ -140,7 +140,7 @@ class Looker:
         if self.clip.modality == "flow":
             read = torch.from_numpy(np.stack([compute_flow(one) for one in frames])).transpose(1, 2)
         else:
-            read = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
+            read = from_frames(torch.from_numpy(frames))
         return to_network(read.to(_device_of(self.module)), self.clip.modality)
 
 

@@ -26,7 +26,7 @@ from dsm.evaluate.other_scenes import LEAST, Lent, OtherScenes, draw_order
 from dsm.evaluate.variants import Seen, Variant
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
-from dsm.render import to_network
+from dsm.render import from_frames, to_network
 from dsm.video.flow import compute_flow
 from dsm.video.source import BadVideo
 
@@ -300,7 +300,7 @@ def shown(
     apart = []
     for place in (video, lender):
         decoded: Tensor = clips_of.sample(place)["clips"]
-        clips = decoded.permute(0, 4, 1, 2, 3).float() / 255
+        clips = from_frames(decoded)
         mask = masks.of(place) if masks is not None else None
         apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
     (clips, own, moving), (_, other, _) = apart

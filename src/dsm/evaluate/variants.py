@@ -21,6 +21,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.render import MEAN
 from dsm.video.flow import compute_flow
+from dsm.video.sampling import evenly
 
 ALONE = 4
 """Number of a clip's frames that ``static`` shows, one by one."""
@@ -62,8 +63,7 @@ def unchanged(seen: Seen, rng: np.random.Generator) -> Tensor:
 
 def static(seen: Seen, rng: np.random.Generator) -> Tensor:
     """Single frames, each repeated for a whole clip: :data:`ALONE` of each clip, evenly spread."""
-    length = seen.clips.shape[2]
-    chosen = np.unique(np.rint(np.linspace(0, length - 1, min(ALONE, length))).astype(int))
+    chosen = evenly(seen.clips.shape[2], ALONE)
     frames = [seen.clips[:, :, place, None].expand_as(seen.clips) for place in chosen]
     return torch.cat(frames)[None]
 

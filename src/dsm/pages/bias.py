@@ -29,6 +29,7 @@ from dsm.intervals import t_quantile
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
+from dsm.video.sampling import evenly
 
 ACCURACY = "acc_"
 """Prefix of a variant's name in the names of metrics."""
@@ -258,6 +259,5 @@ def draw_variants(pictures: Pictures, path: Path) -> None:
     """Draw one video in every variant, to check that the variants work on these videos."""
     rows = []
     for name, frames in pictures.items():
-        chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
-        rows.append((name, frames[chosen]))
+        rows.append((name, frames[evenly(len(frames), FRAMES_SHOWN)]))
     write_film_strip(path, rows)

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dsm.evaluate.settings import Colours
 from dsm.files import write_bytes
 from dsm.pages.template import FPS
+from dsm.video.sampling import evenly
 from dsm.video.write import write_video
 from dsm.views import LUMA
 
@@ -55,11 +56,6 @@ def strip(frames: Frames) -> NDArray[np.uint8]:
     """Frames (T, H, W, 3) side by side, each followed by a gap."""
     gap = white(frames.shape[1], GAP)
     return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
-
-
-def spread(count: int) -> NDArray[np.int64]:
-    """The indices of the frames, of ``count``, that a still picture shows."""
-    return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
 
 
 def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -146,7 +142,7 @@ def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colo
     """(H, W, 3): each clip's frames, and below them the same frames with the map."""
     bands = []
     for one in looks:
-        places = spread(len(one.frames))
+        places = evenly(len(one.frames), COLUMNS)
         row = strip(one.frames[places])
         bands += [
             paragraph(_caption(one), row.shape[1]),

@@ -17,6 +17,7 @@ from dsm.limits import LAYERS
 from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure, smooth
 from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import Row
+from dsm.video.sampling import evenly
 
 
 def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
@@ -144,7 +145,7 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
         for place, (run, logged) in enumerate(runs.items()):
             steps, values = _series(logged, name)
             if steps and name in names:
-                kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
+                kept = evenly(len(steps), POINTS)
                 running = smooth(values)
                 lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(running[kept])))
                 ends.append(f"{run}: {running[0]:.3g} to {running[-1]:.3g}")
@@ -175,7 +176,7 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     if not records or not records[-1]["layers"]:
         return None
     names = list(records[-1]["layers"])[:LAYERS]
-    chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
+    chosen = [records[place] for place in evenly(len(records), 6)]
     figure = Figure(figsize=(max(8, 0.16 * len(names) + 2), 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     colours = mpl.colormaps["viridis_r"](np.linspace(0.1, 1, len(chosen)))

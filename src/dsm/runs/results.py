@@ -48,8 +48,9 @@ class Row:
     @property
     def measured(self) -> Interval:
         """Its value and interval."""
-        known = self.low is not None and self.high is not None
-        return Interval(self.value, self.low, self.high) if known else Interval(self.value)
+        if self.low is None or self.high is None:
+            return Interval(self.value)
+        return Interval(self.value, self.low, self.high)
 
     def interval(self, form: str) -> str:
         """Its interval, formatted with a string such as ``{:.1%} to {:.1%}``; empty if it has none."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
-from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
@@ -164,11 +163,7 @@ def _read_lists(config: BiasConfig) -> Lists:
         for name, videos in (("test", test), ("train", train), ("conflict", conflict))
         if videos is not None
     }
-    groups = {
-        name: find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-        for name, videos in of.items()
-        if name != "train"
-    }
+    groups = {name: config.grouping.of(videos.paths) for name, videos in of.items() if name != "train"}
     left_out = {name: LeftOut(one, least=LEAST if name == "test" else 1) for name, one in of.items()}
     return Lists(of, groups, left_out)
 
@@ -181,8 +176,10 @@ def _claim(config: BiasConfig, subjects: dict[str, Subject], lists: Lists) -> No
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=needed(
-            *lists.of.values(), *map(path_of, config.weights), config.groups, config.masks, config.opposites
+        overwrite=config.overwrite,
+        needed=needed(
+            *lists.of.values(), *map(path_of, config.weights), config.grouping.groups, config.masks,
+            config.opposites,
         ),
     )  # fmt: skip
 

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
@@ -43,7 +42,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
     """
     file = config.out / RESULTS
     claim_file(file, overwrite=config.overwrite)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(videos.paths)
     rows = []
     for name, weights in zip(names, config.weights, strict=True):
         loaded = config.loading.load(weights)

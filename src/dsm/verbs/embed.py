@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.data.cameras import cameras_of
-from dsm.data.groups import find_groups, read_groups
+from dsm.data.groups import read_groups
 from dsm.errors import UserError
 from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
 from dsm.evaluate.feature_files import load_features
@@ -87,7 +87,7 @@ def examine(
     for path, one in zip(config.features, features, strict=True):
         need_spread(one.features, str(path))
     namings = _namings(config, features[0])
-    groups = find_groups(features[0].paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(features[0].paths)
     runs = names or _run_names(config, features)
     rows: list[Row] = []
     embedded = []

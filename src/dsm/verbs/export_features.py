@@ -33,7 +33,7 @@ def export(config: DataExportConfig) -> Result:
     features = load_features(config.features, half=True)
     if config.root is not None:
         features = features.rooted(config.root)
-    groups = features.groups(file=config.groups, regex=config.group_regex) or []
+    groups = features.groups(config.grouping) or []
     rows = Rows(features, groups)
     if config.to == "parquet":
         with written_aside(config.out) as aside:

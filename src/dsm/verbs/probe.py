@@ -36,8 +36,8 @@ def probe(config: ProbeConfig) -> Result:
             "explore` groups videos without labels, and exports the labels that you give."
         )
     need_classes(train)
-    inside = train.groups(file=config.groups, regex=config.group_regex)
-    groups = test.groups(file=config.groups, regex=config.group_regex)
+    inside = train.groups(config.grouping)
+    groups = test.groups(config.grouping)
     with_tokens = train, test
     train, test = means_of_tokens(train), means_of_tokens(test)
     unseen = np.setdiff1d(test.labels[test.labels >= 0], train.labels)
@@ -46,7 +46,7 @@ def probe(config: ProbeConfig) -> Result:
             f"{many(len(unseen), 'class of the test list is', 'classes of the test list are')} not in the "
             "training list."
         )
-    by = "groups" if config.groups or config.group_regex else "videos"
+    by = "groups" if config.grouping.given else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)
         best = max(chosen.accuracy.values())

@@ -43,10 +43,10 @@ def retrieve(config: RetrieveConfig) -> Result:
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
     queries = numbered_alike(gallery, queries, (str(config.gallery), str(config.queries)))
-    groups = queries.groups(file=config.groups, regex=config.group_regex)
+    groups = queries.groups(config.grouping)
     across = None
     if config.across_groups:
-        of_gallery = gallery.groups(file=config.groups, regex=config.group_regex)
+        of_gallery = gallery.groups(config.grouping)
         across = (of_gallery, groups) if of_gallery and groups else None
     apart = kept_apart(gallery, queries, across)
     retrieval = nearest_of_each(gallery, queries, apart=apart)
@@ -99,9 +99,9 @@ def _without_labels(
     named: tuple[str, int, str], config: RetrieveConfig, of: tuple[Features, Features], retrieval: Retrieval
 ) -> list[Row]:
     """What needs no labels: the share of queries whose nearest neighbour is of their own group."""
-    if (config.groups is None and not config.group_regex) or config.across_groups:
+    if not config.grouping.given or config.across_groups:
         return []
-    of_gallery, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
+    of_gallery, own = (one.groups(config.grouping) for one in of)
     assert of_gallery is not None
     assert own is not None
     nearest = retrieval.neighbours[:, 0]

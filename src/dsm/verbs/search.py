@@ -27,7 +27,7 @@ from dsm.evaluate.search import (
 )
 from dsm.files import csv_text, write_text
 from dsm.pages.duplicates import write_duplicates_page
-from dsm.pages.film import label, spread, strip, write_still
+from dsm.pages.film import COLUMNS, label, strip, write_still
 from dsm.pages.gallery import clip_frames, row_text
 from dsm.pages.search_page import HOST, PageServer
 from dsm.runs.claims import claim_file
@@ -35,6 +35,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result, plain_table
 from dsm.verbs.settings.exploring import SearchConfig
+from dsm.video.sampling import evenly
 from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
@@ -143,7 +144,7 @@ def _contact_sheet(
         except VideoError as error:
             warn(f"not drawn: {error}")
             continue
-        picture = strip(frames[spread(len(frames))])
+        picture = strip(frames[evenly(len(frames), COLUMNS)])
         rows.append([label("  ".join(told).strip(), picture.shape[1]), picture])
     if not rows:
         raise UserError("none of the videos found can be read; give --root if they have moved.")

@@ -11,7 +11,6 @@ from rich.table import Table
 from torch import nn
 
 from dsm.data.classes import check_class_names, named
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
@@ -79,7 +78,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
     videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(videos.paths)
     check_labels(videos, len(names))
     check_class_names(videos, names, config.weights)
     other = None
@@ -93,7 +92,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     claim_by_settings(
         config.out, MARKER, settings, what="a test",
         overwrite=config.overwrite,
-        needed=needed(videos, path_of(config.weights), config.groups, config.against),
+        needed=needed(videos, path_of(config.weights), config.grouping.groups, config.against),
     )  # fmt: skip
     predictions = _predict(config, classifier, videos, clip_of(about.get("clip", {})))
     listed = list_name(config.data.test)
