@@ -21,7 +21,7 @@ from dsm.untrusted import open_ordinary
 from dsm.urls import is_url
 from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
-from dsm.video.frame_folder import PICTURE, Series, is_folder, pattern_of, series_in, the_one
+from dsm.video.frame_folder import PICTURE, is_folder, pattern_of, series_in, the_one
 from dsm.video.pack import in_pack
 from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError, open_video
@@ -213,13 +213,10 @@ def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]
     """
     series = series_in(names)
     clips = the_one(series)
-    taken = {name for one in series if one in clips or _is_flow(one) for name in one.names}
+    # Saved flow is read together with the frames.
+    flow = {prefix for pair in PAIRS for prefix in pair}
+    taken = {name for one in series if one in clips or one.prefix in flow for name in one.names}
     return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips], {*names} - taken
-
-
-def _is_flow(series: Series) -> bool:
-    """Whether the pictures are saved flow, which is read together with the frames."""
-    return any(series.prefix in pair for pair in PAIRS)
 
 
 def _opens(path: Path) -> bool:

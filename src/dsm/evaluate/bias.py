@@ -83,15 +83,12 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
     - ``shuffled``: the *order sensitivity*;
     - ``reversed``: the *direction sensitivity*.
     """
-    whole, left = (above_chance(accuracy(judged, name), judged.chance) for name in ("clip", variant))
+    whole, left = (
+        Interval(*(end - judged.chance for end in accuracy(judged, name))) for name in ("clip", variant)
+    )
     alike = correlation(judged.hits("clip"), judged.hits(variant), labels=judged.labels, groups=judged.groups)
     value, low, high = ratio_interval(left, whole, alike)
     return Interval(1 - value, 1 - high, 1 - low)
-
-
-def above_chance(accuracy: Interval, chance: float) -> Interval:
-    """An accuracy minus that of guessing."""
-    return Interval(*(end - chance for end in accuracy))
 
 
 def scene_reliance(judged: Judged) -> Interval | None:

@@ -191,14 +191,13 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     above.set_ylabel("size of the gradient\n(mean; dotted: maximum)")
     below.set_ylabel("gradient norm / weight norm")
     for axis in (above, below):
-        if any(
-            np.isfinite(line.get_ydata()).any() for line in axis.lines
-        ):  # otherwise there is nothing to scale
+        if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):
             axis.set_yscale("log")
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
-    below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=6)
+    short = [name.removeprefix("encoder.").removeprefix("stages.") for name in names]
+    below.set_xticks(range(len(names)), short, rotation=90, fontsize=6)
     figure.suptitle(
         f"{literal(name or run.name)}: the gradient from the first layer to the last", fontsize=11
     )
@@ -208,7 +207,3 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
 def _positive(values: np.ndarray) -> np.ndarray:
     """Values for a logarithmic axis: zeros and infinite values become NaN, which leaves a gap."""
     return np.where((values > 0) & np.isfinite(values), values, np.nan)
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    return [name.removeprefix("encoder.").removeprefix("stages.") for name in names]

@@ -337,11 +337,6 @@ def _need_labels(*lists: VideoList) -> None:
             )
 
 
-def _is_picture(path: Path) -> bool:
-    # Skip links: they could point to any file, and the page may be shared.
-    return path.suffix.lower() in KINDS and path.is_file() and not path.is_symlink()
-
-
 def read_given(folder: Path) -> Given:
     """The rows, command and pictures of a results folder.
 
@@ -349,7 +344,9 @@ def read_given(folder: Path) -> Given:
         UserError: it has no results.json written by dsm.
     """
     command, rows = read_recorded_results(folder / RESULTS)
-    pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
+    # Skip links: they could point to any file, and the page may be shared.
+    files = (path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+    pictures = sorted(path for path in files if path.suffix.lower() in KINDS)
     described = [(path, describe_picture(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, described)
 
