@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
-from dsm.data.lists import VideoList, listable, only_video, read_list
+from dsm.data.lists import VideoList, listable, read_list, unlabelled
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
 from dsm.terminal import many, note, some
@@ -254,7 +254,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     if is_url(source):
         ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link has a query after it
         single = ending in EXTENSIONS or segment_of(source) or in_pack(source)
-        return only_video(source) if single else read_list(source, root)
+        return unlabelled([str(source)], str(source)) if single else read_list(source, root)
     is_frames = False
     if source.is_dir():
         children = [child for child in source.iterdir() if not is_hidden(child.name)]
@@ -271,9 +271,8 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         videos, folder = [source], source.parent
     else:
         return read_list(source, root)
-    unknown = np.full(len(videos), UNKNOWN)
     paths = [listable(str(path.relative_to(folder))) for path in videos]
-    return VideoList(paths, np.full(len(videos), UNLABELLED), unknown, folder, source=str(source))
+    return unlabelled(paths, str(source), folder)
 
 
 def index_folder(

@@ -95,9 +95,9 @@ def needed(*read: VideoList | Path | None) -> Iterator[Path]:
             yield item
 
 
-def only_video(path: Path) -> VideoList:
-    """A list of one video, whatever its file ending."""
-    return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
+def unlabelled(paths: Sequence[str], source: str, root: Path = Path()) -> VideoList:
+    """A list of videos of which only the paths are known."""
+    return VideoList(paths, np.full(len(paths), UNLABELLED), np.full(len(paths), UNKNOWN), root, source)
 
 
 def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple[str, int, int]:

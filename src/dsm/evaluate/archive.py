@@ -118,9 +118,10 @@ def _joined(one: Features, two: Features, names: tuple[str, str]) -> Features:
         below = [str(part.meta.get(BELOW) or root) for part, root in zip((one, two), roots, strict=True)]
         meta[BELOW] = os.path.commonpath(below)
     names_of = max((part.meta.get("classes") or [] for part in (one, two)), key=len)
-    before = one.features._parts if isinstance(one.features, Stacked) else [one.features]
+    before: Any = one.features
+    parts = before._parts if isinstance(before, Stacked) else [before]
     return Features(
-        cast(Matrix, Stacked([*before, two.features])),
+        cast(Matrix, Stacked([*parts, two.features])),
         np.concatenate([one.labels, two.labels]),
         paths[0] + paths[1],
         meta | ({"classes": names_of} if names_of else {}),

@@ -88,6 +88,11 @@ class Features:
         """Whether every row has a label."""
         return len(self) > 0 and bool((self.labels >= 0).all())
 
+    def need_videos(self, file: Path, why: str) -> None:
+        """Raise UserError if the rows of this file are clips."""
+        if self.times is not None:
+            raise UserError(f"{file}: holds features of clips, but {why}; extract without --per-clip.")
+
     def need_labels(self, name: str) -> None:
         """Raise UserError if a label is missing; ``name`` names the features."""
         if not self.labelled:

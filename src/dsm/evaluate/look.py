@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsm.data.clips import EvaluationClips
-from dsm.data.lists import VideoList, only_video
+from dsm.data.lists import VideoList, unlabelled
 from dsm.data.loading import load_clips
 from dsm.data.reading import Reader, crop
 from dsm.data.settings import ClipConfig
@@ -153,7 +153,7 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
     Raises:
         VideoError: it cannot be read. UserError: it has only one frame, or ends before the clip does.
     """
-    reader = Reader(only_video(path), in_colour(clip))
+    reader = Reader(unlabelled([str(path)], str(path)), in_colour(clip))
     total = reader.total(0)
     if total < 2:
         raise UserError(f"{path}: has only one frame, so nothing moves; give a longer video.")

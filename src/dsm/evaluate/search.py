@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dsm.data.clips import CORNERS, EvaluationClips
-from dsm.data.lists import only_video
+from dsm.data.lists import unlabelled
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import best_device
 from dsm.errors import UserError, did_you_mean
@@ -310,7 +310,9 @@ class QueryEncoder:
         """
         if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
-        reader = EvaluationClips(only_video(video), self.clip, self.windows, self.crops, every=self.every)
+        reader = EvaluationClips(
+            unlabelled([str(video)], str(video)), self.clip, self.windows, self.crops, every=self.every
+        )
         pieces = reader.pieces(0, CLIP_PIXELS) if seconds is None else [reader.around(0, seconds)]
         device = next(self._encoder.parameters()).device
         at_once = max(min(CLIP_PIXELS // (self.clip.frames_to_read * self.clip.size**2), AT_ONCE), 1)

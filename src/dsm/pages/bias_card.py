@@ -18,7 +18,6 @@ from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdic
 from dsm.files import write_text
 from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
-from dsm.pages.film import even
 from dsm.pages.gallery import end_of
 from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
@@ -101,7 +100,7 @@ def mistakes_of(subject: OnCard, variant: str, names: Sequence[str], render: Ren
             Mistake(
                 names[label], int((judged.labels == label).sum()), float((own == label).mean()),
                 names[other], int((own == other).sum()),
-                clip_uri(even(whole)), clip_uri(even(changed)),
+                clip_uri(whole), clip_uri(changed),
                 f"{end_of(subject.paths[video])}, {scene}",
             )
         )  # fmt: skip

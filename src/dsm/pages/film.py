@@ -17,7 +17,7 @@ from dsm.evaluate.settings import Colours
 from dsm.files import write_bytes
 from dsm.pages.template import FPS
 from dsm.video.sampling import evenly
-from dsm.video.write import write_video
+from dsm.video.write import even, write_video
 from dsm.views import LUMA
 
 Frames = NDArray[np.uint8]
@@ -79,11 +79,6 @@ def write_playing(path: Path, frames: Frames, fps: int) -> None:
         write_bytes(path, content.getvalue())
     else:
         write_video(path, even(frames), fps=fps)
-
-
-def even(frames: Frames) -> Frames:
-    """Cut to even sides, which H.264 needs."""
-    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
 SMALLEST = 176

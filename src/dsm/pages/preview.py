@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.evaluate.preview import Frames, Shown
-from dsm.pages.film import COLUMNS, GAP, even, label, strip, white, write_playing, write_still
+from dsm.pages.film import COLUMNS, GAP, label, strip, white, write_playing, write_still
 from dsm.pages.template import FPS, clip_uri, write_page
 from dsm.terminal import many
 from dsm.video.sampling import evenly
@@ -31,7 +31,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
             [
                 {
                     "name": one.name,
-                    "uri": clip_uri(even(_over_flow(one, longest))),
+                    "uri": clip_uri(_over_flow(one, longest)),
                     "scene": f"{one.scene:.0%}" if place else "",
                     "motion": f"{one.motion:.0%}" if place else "",
                 }

@@ -39,7 +39,7 @@ from dsm.pages.bias import (
     rows_of,
     unskilled_lines,
 )
-from dsm.runs.bad_videos import LEFT_OUT, LeftOut
+from dsm.runs.bad_videos import LEFT_OUT, LeftOut, tell_left_out
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
@@ -47,7 +47,6 @@ from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
 from dsm.verbs.bias_card import Tested, actor_left, allowed_by, card_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 

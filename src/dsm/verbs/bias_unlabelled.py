@@ -21,11 +21,10 @@ from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
-from dsm.runs.bad_videos import LeftOut
+from dsm.runs.bad_videos import LeftOut, tell_left_out
 from dsm.runs.claims import claim_file
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 

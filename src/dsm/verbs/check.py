@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dsm.data.classes import carry_classes
 from dsm.data.folders import find_videos
-from dsm.data.lists import VideoList, listable, needed, read_list, write_list
+from dsm.data.lists import VideoList, listable, needed, read_list, unlabelled, write_list
 from dsm.errors import UserError
 from dsm.files import printable, remove, write_text
 from dsm.runs.claims import claim_by_settings, claim_file
@@ -153,9 +153,8 @@ def _videos(config: CheckConfig) -> VideoList:
     if not config.videos.is_dir():
         return read_list(config.videos, config.root)
     files = find_videos(config.videos, only_by_name=False)
-    unknown = np.full(len(files), -1)
     names = [str(path.relative_to(config.videos)) for path in files]
-    return VideoList(names, unknown, unknown, config.videos, str(config.videos))
+    return unlabelled(names, str(config.videos), config.videos)
 
 
 def _faults(verdicts: Sequence[Verdict]) -> list[Text]:

@@ -41,10 +41,7 @@ def dedup(config: DedupConfig) -> DedupResult:
         claim_file(file, overwrite=False)
     videos = read_list(config.videos, config.root)
     features = load_features(config.features)
-    if features.times is not None:
-        raise UserError(
-            f"{config.features}: holds features of clips; dedup compares videos: extract without --per-clip."
-        )
+    features.need_videos(config.features, "dedup compares videos")
     rows = _rows_of(videos, features, config)
     known = np.flatnonzero(rows >= 0)
     pairs = all_pairs(features.part(rows[known]), config.threshold)

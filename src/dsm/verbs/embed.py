@@ -20,14 +20,13 @@ from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
 from dsm.pages.gallery import clips_of
-from dsm.runs.bad_videos import LEFT_OUT
+from dsm.runs.bad_videos import tell_left_out_of
 from dsm.runs.claims import claim_file
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import console, many, progress, warn
+from dsm.terminal import console, progress, warn
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import EmbedConfig
-from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
@@ -52,10 +51,7 @@ def embed(config: EmbedConfig) -> Result:
     elif unread := min(config.clips, len(features)) - len(clips):
         warn(f"{unread} videos do not play in the page: they cannot be read.")
     for file in config.features:
-        ledger = file.with_name(file.name + LEFT_OUT)
-        if ledger.exists():
-            bad = len(read_ledger(ledger))
-            warn(f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}")
+        tell_left_out_of(file)
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     lines = [f"written: {', '.join(map(str, files))}"]
@@ -81,7 +77,9 @@ def examine(
     Raises:
         UserError: a file holds features of clips, or of different videos than the first.
     """
-    loaded = [_load(path) for path in config.features]
+    loaded = [load_features(path) for path in config.features]
+    for path, one in zip(config.features, loaded, strict=True):
+        one.need_videos(path, "a map shows videos")
     kept = _some(loaded, config)
     features = [one.part(kept) for one in loaded]
     for path, one in zip(config.features, features, strict=True):
@@ -120,15 +118,6 @@ def _table(rows: Sequence[Row], runs: Sequence[str]) -> Table:
         cells = (line["cells"][run] for run in runs)
         table.add_row(line["metric"], *("  ".join(part for part in cell.values() if part) for cell in cells))
     return table
-
-
-def _load(path: Path) -> Features:
-    features = load_features(path)
-    if features.times is not None:
-        raise UserError(
-            f"{path}: holds features of clips, but a map shows videos; extract without --per-clip."
-        )
-    return features
 
 
 def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ from dsm.pages.explore_tables import (
     rarest_csv,
     suggestions_csv,
 )
-from dsm.runs.bad_videos import LEFT_OUT
+from dsm.runs.bad_videos import tell_left_out_of
 from dsm.runs.claims import claim_file
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
@@ -45,7 +45,6 @@ from dsm.verbs.extract import extract
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
-from dsm.video.ledger import read_ledger
 
 SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
 ALERTS_SHOWN = 24
@@ -134,9 +133,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     features = load_features(file)
     if config.root is not None:
         features = features.rooted(config.root)
-    ledger = file.with_name(file.name + LEFT_OUT)
-    if ledger.exists():
-        warn(f"{file}: {many(len(read_ledger(ledger)), 'video')} could not be read; see {ledger}")
+    tell_left_out_of(file)
     return features
 
 

@@ -35,13 +35,12 @@ from dsm.inputs import path_of
 from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
-from dsm.runs.bad_videos import tell_damaged
+from dsm.runs.bad_videos import tell_damaged, tell_left_out
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result, plain_table
 from dsm.verbs.settings.evaluation import VideoTestConfig
 

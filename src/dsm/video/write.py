@@ -70,10 +70,15 @@ def write_video(
         _encode(str(aside.absolute()), frames, fps, crf, gop)
 
 
+def even(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut to even sides, which H.264 needs."""
+    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+
+
 def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12) -> bytes:
-    """As :func:`write_video`, but in memory and small enough to embed in a page."""
+    """As :func:`write_video`, but in memory, cut to even sides and small enough to embed in a page."""
     buffer = io.BytesIO()
-    _encode(buffer, frames, fps, crf=26, gop=len(frames))
+    _encode(buffer, even(frames), fps, crf=26, gop=len(frames))
     return buffer.getvalue()
 
 
