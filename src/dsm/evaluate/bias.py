@@ -13,14 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.intervals import (
-    Drawn,
-    Interval,
-    bootstrap,
-    correlation,
-    ratio_interval,
-    share_interval,
-)
+from dsm.intervals import Drawn, Interval, bootstrap, correlation, ratio_interval, share_interval
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
 """Numbers that are a share of skill lost, and the variant in which it is lost."""

@@ -82,11 +82,7 @@ def extract_by_all(
     index: list[int] = []
     done = 0
     for batch in load_clips(
-        clips,
-        batch_size,
-        workers=workers,
-        pin_memory=device.type == "cuda",
-        past_bad=on_bad is not None,
+        clips, batch_size, workers=workers, pin_memory=device.type == "cuda", past_bad=on_bad is not None
     ):
         for one in batch["bad"]:
             if on_bad is not None:

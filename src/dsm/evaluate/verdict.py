@@ -100,9 +100,7 @@ MOVING: dict[str, Chosen] = {
         "Static dimensions", "share of its features that encode the picture but not the motion", False
     ),
     "dimensions_dynamic": Chosen(
-        "Dynamic dimensions",
-        "share of its features that encode the motion but not the picture",
-        True,
+        "Dynamic dimensions", "share of its features that encode the motion but not the picture", True
     ),
     "direction_sensitivity": Chosen(
         "Direction sensitivity", "share of its skill lost when played backwards", True

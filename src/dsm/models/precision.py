@@ -103,10 +103,7 @@ def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
 
 
 def may_be_wrong(
-    size: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
     """Whether a bfloat16 convolution of an input of this depth, height and width may give wrong gradients.
 

@@ -13,15 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import linregress
 
-from dsm.evaluate.bias import (
-    NUMBERS,
-    ClassShare,
-    Judged,
-    accuracy,
-    class_shares,
-    four_numbers,
-    skilled,
-)
+from dsm.evaluate.bias import NUMBERS, ClassShare, Judged, accuracy, class_shares, four_numbers, skilled
 from dsm.evaluate.variant_features import Pictures
 from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text

@@ -71,8 +71,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
     """Write the self-contained page and, beside it, a picture of training views."""
     samples = training_views(evidence, SEEN)
     figures.write_film_strip(
-        path.parent / "figures" / "views.png",
-        [(view.name, view.frames) for view in _clearest(samples)],
+        path.parent / "figures" / "views.png", [(view.name, view.frames) for view in _clearest(samples)]
     )
     write_page(
         path,

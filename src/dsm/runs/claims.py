@@ -76,13 +76,7 @@ def _has_begun(run: Path) -> bool:
 
 
 def claim_by_settings(
-    out: Path,
-    marker: str,
-    settings: dict[str, Any],
-    *,
-    what: str,
-    overwrite: bool,
-    needed: Iterable[Path],
+    out: Path, marker: str, settings: dict[str, Any], *, what: str, overwrite: bool, needed: Iterable[Path]
 ) -> None:
     """Claim a folder for work that continues where it stopped, if its settings are the same.
 

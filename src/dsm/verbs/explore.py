@@ -11,15 +11,8 @@ from dsm.data.lists import read_list
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
-from dsm.evaluate.explore import (
-    duplicate_groups,
-    rarest,
-    rarest_of_groups,
-    same_camera,
-)
-from dsm.evaluate.explore import (
-    explore as explore_features,
-)
+from dsm.evaluate.explore import duplicate_groups, rarest, rarest_of_groups, same_camera
+from dsm.evaluate.explore import explore as explore_features
 from dsm.evaluate.feature_files import SUFFIXES, load_features
 from dsm.evaluate.features import Features, same_encoder
 from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
@@ -29,13 +22,7 @@ from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
-from dsm.pages.explore_tables import (
-    alerts_csv,
-    clusters_csv,
-    duplicates_csv,
-    rarest_csv,
-    suggestions_csv,
-)
+from dsm.pages.explore_tables import alerts_csv, clusters_csv, duplicates_csv, rarest_csv, suggestions_csv
 from dsm.runs.bad_videos import tell_left_out_of
 from dsm.runs.claims import claim_file
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results

@@ -152,13 +152,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
             BiasConfig(
-                (weights,),
-                bias_data,
-                out,
-                names=(run.name,),
-                windows=windows,
-                quick=True,
-                grouping=grouping,
+                (weights,), bias_data, out, names=(run.name,), windows=windows, quick=True, grouping=grouping
             )
         ),
     }

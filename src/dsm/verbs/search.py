@@ -16,15 +16,7 @@ from dsm.evaluate.duplicates import all_pairs
 from dsm.evaluate.explore import linked
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import footage_of
-from dsm.evaluate.search import (
-    ArchiveIndex,
-    Filters,
-    Hit,
-    QueryEncoder,
-    rows_of_file,
-    rows_with,
-    told_apart,
-)
+from dsm.evaluate.search import ArchiveIndex, Filters, Hit, QueryEncoder, rows_of_file, rows_with, told_apart
 from dsm.files import csv_text, write_text
 from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import COLUMNS, label, strip, write_still

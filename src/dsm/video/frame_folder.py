@@ -30,14 +30,7 @@ from dsm.files import is_dir, is_hidden
 from dsm.limits import MAX_PIXELS
 from dsm.terminal import many
 from dsm.video.convert import Converter
-from dsm.video.source import (
-    Deadline,
-    MissingVideoError,
-    NoVideoError,
-    Source,
-    VideoError,
-    reason_of,
-)
+from dsm.video.source import Deadline, MissingVideoError, NoVideoError, Source, VideoError, reason_of
 
 if TYPE_CHECKING:
     from typing import TypeGuard
