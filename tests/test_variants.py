@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
-from dsm.disturb.appearance_free import carried_noise
 from dsm.disturb.scene import (
     drift,
     fill,
@@ -32,7 +31,7 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.other_scenes import POOL, Lent, OtherScenes, draw_order
 from dsm.evaluate.variant_features import camera_drift, features_of_variants, left_of_planted, windows_to_read
-from dsm.evaluate.variants import SCENES, VARIANTS, Seen
+from dsm.evaluate.variants import SCENES, VARIANTS, Seen, carried_noise
 from dsm.evaluate.verdict import DRIFTING
 from dsm.models.zoo import create_model
 from dsm.render import MEAN
