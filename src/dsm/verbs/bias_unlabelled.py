@@ -22,7 +22,7 @@ from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
 from dsm.runs.bad_videos import LeftOut, tell_left_out
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
 from dsm.verbs.result import Result
@@ -40,7 +40,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         UserError: a model does not take RGB clips, or fewer than two videos can be read.
     """
     file = config.out / RESULTS
-    claim_file(file, overwrite=config.overwrite)
+    claim_files(file, overwrite=config.overwrite)
     groups = config.grouping.of(videos.paths)
     rows = []
     for name, weights in zip(names, config.weights, strict=True):

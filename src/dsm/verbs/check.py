@@ -18,7 +18,7 @@ from dsm.data.folders import find_videos
 from dsm.data.lists import VideoList, listable, needed, read_list, unlabelled, write_list
 from dsm.errors import UserError
 from dsm.files import printable, remove, write_text
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.untrusted import checked, parse_json
@@ -61,9 +61,9 @@ def check(config: CheckConfig) -> CheckResult:
     """
     target = config.clean or config.json
     parts = target.with_name(f"{target.name}.parts") if target else None
-    for file in (config.json, config.clean):
-        if file:  # with verdicts beside it, the file is from a check that was stopped, perhaps at its end
-            claim_file(file, overwrite=config.overwrite or (parts is not None and parts.is_dir()))
+    # With verdicts beside it, a file is from a check that was stopped, perhaps at its end.
+    stopped = parts is not None and parts.is_dir()
+    claim_files(config.json, config.clean, overwrite=config.overwrite or stopped)
     videos = _videos(config)
     if config.clean:
         carry_classes(videos, config.clean.parent)

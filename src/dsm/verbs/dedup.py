@@ -16,7 +16,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import footage_of, worth
 from dsm.files import csv_text, write_text
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
@@ -37,8 +37,7 @@ class DedupResult(ListResult):
 def dedup(config: DedupConfig) -> DedupResult:
     """Write a list that keeps one video of each group of near-duplicates, and a table of those left out."""
     table = config.out.with_name(config.out.name + TABLE)
-    for file in (config.out, table):
-        claim_file(file, overwrite=False)
+    claim_files(config.out, table, overwrite=False)
     videos = read_list(config.videos, config.root)
     features = load_features(config.features)
     features.need_videos(config.features, "dedup compares videos")

@@ -21,7 +21,7 @@ from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
 from dsm.pages.gallery import clips_of
 from dsm.runs.bad_videos import tell_left_out_of
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, progress, warn
@@ -37,8 +37,7 @@ SCENES = "scenes.tsv"
 def embed(config: EmbedConfig) -> Result:
     """Map videos to the plane by their features, and measure how well the features separate labels."""
     files = [config.out / name for name in FILES]
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     rows, embedded, features = examine(config)
     runs = [one.run for one in embedded]
     write_results(files[0], rows)

@@ -24,7 +24,7 @@ from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import alerts_csv, clusters_csv, duplicates_csv, rarest_csv, suggestions_csv
 from dsm.runs.bad_videos import tell_left_out_of
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -49,8 +49,7 @@ def explore(config: ExploreConfig) -> Result:
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
     extra += [folder / ALERTS] if config.against else []
-    for file in (config.out, *files, *extra):
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(config.out, *files, *extra, overwrite=config.overwrite)
     archive = load_features(config.against) if config.against else None
     features = features_of(config, folder, archive)
     name = str(config.source)

@@ -23,7 +23,7 @@ from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM, LoadSettings
 from dsm.runs.bad_videos import tell_damaged, tell_left_out
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.copies import checked_url, send_files
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
@@ -38,7 +38,7 @@ from dsm.verbs.settings.evaluation import ExtractConfig
 def extract(config: ExtractConfig) -> Result:
     """Write the features of a list's videos; a stopped extraction continues."""
     # Parts beside the file are from an extraction that was stopped, perhaps at its very end.
-    claim_file(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
+    claim_files(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
     check_suffix(config.out)
     if config.copy_to:
         checked_url(config.copy_to)

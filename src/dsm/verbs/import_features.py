@@ -14,7 +14,7 @@ from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix, save_features
 from dsm.evaluate.features import places_of
 from dsm.evaluate.import_features import Keys, features_from, read_arrays
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.untrusted import read_text
@@ -26,7 +26,7 @@ from dsm.verbs.settings.data import FeaturesConfig
 @takes_settings(FeaturesConfig)
 def features(config: FeaturesConfig) -> Result:
     """Read features that another tool wrote, and write them for retrieve, probe, search and embed."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.out.suffix == ".npy":
         raise UserError(f"{config.out}: an .npy file has no paths or labels; write .npz or .parquet.")

@@ -17,7 +17,7 @@ from dsm.inputs import path_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, rows_table, seed_of, write_results
 from dsm.settings import takes_settings
@@ -30,7 +30,7 @@ from dsm.verbs.settings.evaluation import LookConfig
 def look(config: LookConfig) -> Result:
     """Draw where a network looks in one video, or score over a list how much of that moves."""
     if not config.score:
-        claim_file(config.out, overwrite=config.overwrite)
+        claim_files(config.out, overwrite=config.overwrite)
     looker, name, seed = build_looker(config)
     aim = take_aim(config, looker)
     console.print(f"{name}: {config.map} at {looker.layer}")

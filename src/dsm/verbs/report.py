@@ -33,7 +33,7 @@ from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, Repo
 from dsm.pages.run_report import write_run_report
 from dsm.pages.template import PAGE_BYTES
 from dsm.runs.bad_videos import left_out_sentences
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_names
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip
@@ -247,9 +247,9 @@ def _digest(file: Path) -> str:
 @takes_settings(ReportConfig)
 def report(config: ReportConfig) -> Result:
     """Put runs on one page: settings, curves and, with lists, measurements; finished ones are reused."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     if config.curves:
-        claim_file(config.curves, overwrite=config.overwrite)
+        claim_files(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
     if config.data.test is None and (bare := next(filter(published, config.runs), None)):
         raise UserError(

@@ -19,7 +19,7 @@ from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.pages.tables import bar_of
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -37,8 +37,7 @@ MOST_RANKED = 10**9
 def retrieve(config: RetrieveConfig) -> Result:
     """Search for each query in the gallery; write recall, every query's neighbours, and some of the clips."""
     files = [config.out / name for name in FILES]
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)

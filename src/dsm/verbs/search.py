@@ -22,7 +22,7 @@ from dsm.pages.duplicates import write_duplicates_page
 from dsm.pages.film import COLUMNS, label, strip, write_still
 from dsm.pages.gallery import clip_frames, row_text
 from dsm.pages.search_page import HOST, PageServer
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result, plain_table
@@ -78,7 +78,7 @@ class SearchResult(Result):
 def search(config: SearchConfig) -> SearchResult:
     """Find the videos nearest to a query, or near-duplicates; or serve a search page until stopped."""
     if config.out is not None:
-        claim_file(config.out, overwrite=config.overwrite)
+        claim_files(config.out, overwrite=config.overwrite)
     archive = open_archive(config.index, config.root)
     features = archive.features
     if config.duplicates:

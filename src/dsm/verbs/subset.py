@@ -14,7 +14,7 @@ from dsm.data.settings import Grouping
 from dsm.data.splits import NEAR, split_by_group
 from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, some, warn
 from dsm.verbs.result import ListResult, Result
@@ -28,7 +28,7 @@ MAX_NAMED = 10
 @takes_settings(SubsetConfig)
 def subset(config: SubsetConfig) -> ListResult:
     """Write a part of a list with the same share of each class; the 1 % part lies inside the 10 % part."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     chosen = class_balanced(videos.labels, config.fraction, config.seed)
     carry_classes(videos, config.out.parent)
@@ -59,8 +59,7 @@ def split(config: SplitConfig) -> SplitResult:
     Each class is split in proportion as far as the groups allow.
     """
     files = config.out / "train.txt", config.out / "test.txt"
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     groups = config.grouping.of(videos.paths, intervals=False)
     if groups is None:  # segments of a file show the same place
