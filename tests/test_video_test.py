@@ -162,8 +162,8 @@ def test_an_unreadable_video_is_left_out_and_reported(
         "path\tgroup\n" + "".join(f"{path}\t{number // 2}\n" for number, path in enumerate(paths))
     )
 
-    data, grouping = VideoTestData(holed, workers=0), Grouping(groups)
-    rows = video_test(config(two_runs[0], scenes, tmp_path / "one", data=data, grouping=grouping)).rows
+    with_hole, grouping = VideoTestData(holed, workers=0), Grouping(groups)
+    rows = video_test(config(two_runs[0], scenes, tmp_path / "one", data=with_hole, grouping=grouping)).rows
     output = " ".join(capsys.readouterr().err.split())
     assert "left out: broken.mp4" in output
     assert "lists 1 video that cannot be read" in output
@@ -181,7 +181,7 @@ def test_an_unreadable_video_is_left_out_and_reported(
     assert full[0].value == pytest.approx(np.mean(hits))
     assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
 
-    two = config(two_runs[1], scenes, tmp_path / "two", data=data)
+    two = config(two_runs[1], scenes, tmp_path / "two", data=with_hole)
     output = str(video_test(replace(two, against=tmp_path / "one", grouping=grouping)))
     assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", output, re.MULTILINE)) == 7
 
