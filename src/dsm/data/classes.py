@@ -53,7 +53,7 @@ def names_of(videos: VideoList) -> list[str]:
 
 
 def named(names: Sequence[str], of: str | Path) -> Named | None:
-    """Classes in the form of :func:`read_list`'s ``like``; None if they have no names.
+    """Classes in the form of :func:`dsm.data.lists.read_list`'s ``like``; None if they have no names.
 
     Args:
         of: the list or classifier that the classes belong to.
