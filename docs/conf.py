@@ -45,7 +45,7 @@ _ALIASES = (
 )
 _INSIDE = (
     r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.(extract_to_file\.Extracted|faiss_index\.Parts)|"
-    r"models\.bare\.Found|settings\.(Config|Returned)|data\.list_rows\.Named|untrusted\.Kind|"
+    r"models\.bare\.Found|settings\.(Config|Returned)|data\.classes\.Named|untrusted\.Kind|"
     r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )
 nitpick_ignore_regex = [("py:.*", "|".join((_ELSEWHERE, _SHORTENED, _ALIASES, _INSIDE)))]

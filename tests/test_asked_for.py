@@ -28,7 +28,7 @@ from dsm.limits import CLIP_PIXELS
 from dsm.models.checkpoint_file import read_file
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
-from dsm.video.mp4_tables import Tables, tables_of
+from dsm.video.containers import Tables, tables_of
 
 ROOM = 10**9
 """Bytes that a child may take beyond those of a process that has only imported what it needs."""

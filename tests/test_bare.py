@@ -108,19 +108,26 @@ def test_names_of_real_checkpoints_fill_the_model(name: str, shared: Path) -> No
     assert not [one for one in read.report.left if not any(part in one for part in outside)]
 
 
+def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors with each pattern in their names replaced, one after the other."""
+    theirs = {}
+    for name, tensor in state.items():
+        for pattern, replacement in names.items():
+            name = re.sub(pattern, replacement, name)
+        theirs[name] = tensor
+    return theirs
+
+
 def own_videomae(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The names of VideoMAE's own code for a model of transformers, query, key and value in one tensor."""
-    theirs, own = {}, {
+    own = {
         r"embeddings\.patch_embeddings\.projection": "patch_embed.proj", r"encoder\.layer": "blocks",
         "layernorm_before": "norm1", "layernorm_after": "norm2", r"intermediate\.dense": "mlp.fc1",
         r"attention\.output\.dense": "attn.proj", r"output\.dense": "mlp.fc2",
         r"attention\.attention\.query\.bias": "attn.q_bias",
         r"attention\.attention\.value\.bias": "attn.v_bias",
     }  # fmt: skip
-    for name, tensor in state.items():
-        for pattern, replacement in own.items():
-            name = re.sub(pattern, replacement, name)
-        theirs[name] = tensor
+    theirs = renamed(state, own)
     for name in [one for one in theirs if one.endswith("attention.attention.query.weight")]:
         parts = [theirs.pop(name.replace("query", part)) for part in ("query", "key", "value")]
         theirs[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
@@ -128,7 +135,7 @@ def own_videomae(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def own_timesformer(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    theirs, own = {}, {
+    own = {
         r"embeddings\.patch_embeddings\.projection": "patch_embed.proj",
         r"embeddings\.cls_token": "cls_token",
         r"embeddings\.position_embeddings": "pos_embed", r"embeddings\.time_embeddings": "time_embed",
@@ -138,11 +145,7 @@ def own_timesformer(state: dict[str, Tensor]) -> dict[str, Tensor]:
         r"attention\.output\.dense": "attn.proj", "layernorm_before": "norm1", "layernorm_after": "norm2",
         r"intermediate\.dense": "mlp.fc1", r"\.output\.dense": ".mlp.fc2", "^layernorm": "norm",
     }  # fmt: skip
-    for name, tensor in state.items():
-        for pattern, replacement in own.items():
-            name = re.sub(pattern, replacement, name)
-        theirs[name] = tensor
-    return theirs
+    return renamed(state, own)
 
 
 def shaken(module: Any) -> Any:

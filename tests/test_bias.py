@@ -18,7 +18,7 @@ from test_adapters import save_small_transformer
 
 from dsm.cli import main
 from dsm.data.lists import read_list, write_list
-from dsm.data.settings import ClipChanges
+from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.models.settings import LoadSettings
@@ -106,7 +106,7 @@ def test_groups_are_drawn_whole(pairs: Path, tmp_path: Path) -> None:
     config = report_config(pairs, tmp_path)
     config = replace(config, data=replace(config.data, conflict=None))
     alone, together = (
-        bias(replace(config, out=tmp_path / name, group_regex=regex)).rows
+        bias(replace(config, out=tmp_path / name, grouping=Grouping(group_regex=regex))).rows
         for name, regex in (("alone", ""), ("together", "videos"))
     )
     assert {(row.low, row.high) for row in together} == {(None, None)}  # a single group has no interval
@@ -119,7 +119,7 @@ def test_test_and_conflict_lists_of_the_same_name_keep_their_own_groups(pairs: P
     (tmp_path / "conflict").mkdir()
     conflict = tmp_path / "conflict" / "test.txt"
     shutil.copy(pairs / "test_conflict.txt", conflict)
-    config = report_config(pairs, tmp_path / "out", group_regex=r"test_conflict|\d+\.mp4")
+    config = report_config(pairs, tmp_path / "out", grouping=Grouping(group_regex=r"test_conflict|\d+\.mp4"))
     result = bias(replace(config, data=replace(config.data, conflict=conflict, root=pairs)))
     of = {row.test: row for row in result.rows if row.metric == "acc_clip"}
     assert of["test"].low is not None
@@ -145,7 +145,7 @@ def test_bad_videos_are_left_out_of_the_report_and_named(
     found = {}
     for name, without in (("all", ()), ("good", (cut, gone))):
         file = listed(f"{name}.txt", without)
-        config = report_config(pairs, tmp_path / name, group_regex=r"(\d+)\.mp4")
+        config = report_config(pairs, tmp_path / name, grouping=Grouping(group_regex=r"(\d+)\.mp4"))
         bias(replace(config, data=BiasData(file, train=file, root=root, workers=0)))
         found[name] = {row.metric: row for row in read_results(tmp_path / name / "results.json")}
     assert found["all"]["acc_clip"] == replace(found["good"]["acc_clip"], test="all")
@@ -200,7 +200,8 @@ def test_videos_without_labels_get_the_measures_that_need_none(pairs: Path, tmp_
     videos = read_list(pairs / "train.txt")
     (tmp_path / "bare.txt").write_text("".join(f"{path}\n" for path in videos.paths))
     data = BiasData(tmp_path / "bare.txt", root=pairs, workers=0)
-    found = bias(replace(report_config(pairs, tmp_path / "out", group_regex=r"\d(?=\.mp4)"), data=data))
+    grouping = Grouping(group_regex=r"\d(?=\.mp4)")
+    found = bias(replace(report_config(pairs, tmp_path / "out", grouping=grouping), data=data))
     rows = {row.metric: row for row in found.rows}
     assert {row.n for row in found.rows} == {24}
     kinds = [rows[f"dimensions_{name}"].value for name in ("static", "dynamic", "both", "neither")]
@@ -245,7 +246,7 @@ def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
     refuses(r"\(--data.train\) to train a probe", {"train": None})
     refuses("no such checkpoint", weights=("nowhere.pt",))
     refuses("two of --weights are the same", weights=("none", "none"))
-    refuses("finds no group", group_regex="camera[0-9]")
+    refuses("finds no group", grouping=Grouping(group_regex="camera[0-9]"))
     refuses("no such list", {"conflict": pairs / "none.txt"})
     with pytest.raises(UserError, match="1 --names for 2"):
         report_config(pairs, tmp_path, weights=("a", "b"), names=("one",))

@@ -13,7 +13,7 @@ from test_bias import report_config
 
 from dsm.data.lists import VideoList, write_list
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.verdict import MOVING, STILL, Footage, five, footage, verdict
+from dsm.evaluate.verdict import MOVING, STILL, Allowed, allowed, five, verdict
 from dsm.intervals import Interval
 from dsm.pages.bias_card import badge, worst
 from dsm.pages.tables import by_subject
@@ -42,30 +42,30 @@ GAIN = Interval(0.8, 0.7, 0.9)
 def test_a_verdict_passes_a_bound_only_with_its_whole_interval(
     still: bool, numbers: dict[str, Interval | None], by: str
 ) -> None:
-    found = verdict(Footage(still, ""), numbers)
+    found = verdict(Allowed(still, ""), numbers)
     assert found.by == by
     assert ElementTree.fromstring(badge(found)).attrib["height"] == "20"
 
 
 def test_the_footage_decides_which_numbers_are_shown() -> None:
-    assert footage(0.3, masked=True).still
-    assert footage(0.8, masked=False).still
-    assert not footage(0.3, masked=False).still
-    assert footage(0.8, masked=False, drift=0.025).still
-    drifting = footage(0.8, masked=False, drift=0.04)
+    assert allowed(0.3, masked=True).still
+    assert allowed(0.8, masked=False).still
+    assert not allowed(0.3, masked=False).still
+    assert allowed(0.8, masked=False, drift=0.025).still
+    drifting = allowed(0.8, masked=False, drift=0.04)
     assert not drifting.still
     assert "move by 4% of its side from frame to frame (the camera moves)" in drifting.why
-    assert footage(0.3, masked=True, drift=0.04).still
+    assert allowed(0.3, masked=True, drift=0.04).still
     known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
     known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")
-    assert list(five(Footage(True, ""), [known])) == [
+    assert list(five(Allowed(True, ""), [known])) == [
         "scene_reliance", "hat_scene_error_random", "contrasted_scenes_by_motion", "motion_gain",
         "hat_swap_random_ratio",
     ]  # fmt: skip
-    assert list(five(Footage(False, ""), [known])) == list(MOVING)
+    assert list(five(Allowed(False, ""), [known])) == list(MOVING)
     less = {**known, "motion_gain": None, "hat_swap_random_ratio": None}
-    assert list(five(Footage(True, ""), [less]))[-2:] == ["order_sensitivity", "dimensions_static"]
-    assert five(Footage(True, ""), [{}]) == {}
+    assert list(five(Allowed(True, ""), [less]))[-2:] == ["order_sensitivity", "dimensions_static"]
+    assert five(Allowed(True, ""), [{}]) == {}
 
 
 def test_the_worst_classes_come_with_a_typical_mistake() -> None:

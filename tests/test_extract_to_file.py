@@ -21,7 +21,7 @@ from dsm.cli import main
 from dsm.data import clips as clips_module
 from dsm.data.clips import EvaluationClips
 from dsm.data.folders import find_list
-from dsm.data.lists import only_video, read_list, write_list
+from dsm.data.lists import read_list, unlabelled, write_list
 from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate import extract_to_file
@@ -211,7 +211,9 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
 
 def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So time limit and memory are those of one part, however long the video is."""
-    clips = EvaluationClips(only_video(video), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3)
+    clips = EvaluationClips(
+        unlabelled([str(video)], str(video)), ClipConfig(frames=4, stride=1, resize=40, size=32), 7, 3
+    )
     at_once = clips.sample(0)["clips"]
     monkeypatch.setattr(clips_module, "CLIPS_A_PASS", 3)
     passes, read = [], clips.reader.read

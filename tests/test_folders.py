@@ -19,7 +19,7 @@ from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 from dsm.files import is_hidden
 from dsm.terminal import many
-from dsm.video.write import place_of, places_of, write_video
+from dsm.video.write import folders_for, place_of, write_video
 
 
 @pytest.fixture(autouse=True)
@@ -131,9 +131,15 @@ def test_only_known_extensions_are_removed_and_only_from_files() -> None:
         Path("walk_0.5"), Path("a/x"), Path("v1.2"),
     ]  # fmt: skip
     both = ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
-    assert [str(place) for place in places_of(both)] == ["walk_0.5", "walk_0.7", "x.mp4", "x.avi", "walk_0.5"]
+    assert [str(place) for place in folders_for(both)] == [
+        "walk_0.5",
+        "walk_0.7",
+        "x.mp4",
+        "x.avi",
+        "walk_0.5",
+    ]
     with pytest.raises(UserError, match=r"would be written to a/x\.mp4"):
-        places_of(["../a/x.mp4", "a/x.mp4"])
+        folders_for(["../a/x.mp4", "a/x.mp4"])
 
 
 def test_a_video_listed_twice_is_written_once_and_listed_twice(tmp_path: Path) -> None:

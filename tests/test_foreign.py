@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from runs import CLIP
+from test_models import filled
 from torch import Tensor
 
 import dsm
@@ -43,22 +44,10 @@ ORIGINAL = {
 
 def formula(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
     """Tensors computed from their index and name, like those of the golden files."""
-    found = {}
-    for place, (name, shape) in enumerate(shapes.items()):
-        if not shape:
-            found[name] = torch.tensor(0)
-            continue
-        b = np.sin(0.7391 * np.arange(np.prod(shape)) + 1.37 * place)
-        if name.endswith("running_var"):
-            b = 1 + 0.25 * b
-        elif name.endswith("running_mean"):
-            b = 0.05 * b
-        elif len(shape) == 1:
-            b = 1 + 0.1 * b if name.endswith("weight") else 0.02 * b
-        else:
-            b = b * np.sqrt(2 / np.prod(shape[1:]))
-        found[name] = torch.from_numpy(b.reshape(shape)).float()
-    return found
+    return {
+        name: filled(place, name, shape).float() if shape else torch.tensor(0)
+        for place, (name, shape) in enumerate(shapes.items())
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from warm_dsm import dsm
 
 from dsm.data.groups import groups_of
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import Grouping
 from dsm.data.splits import split_by_group
 from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
@@ -132,7 +133,7 @@ def test_splits_that_groups_do_not_allow_are_reported(
     groups = ["a"] * 18 + ["b"] * 2
     names, labels = [f"{group}/{i}.mp4" for i, group in enumerate(groups)], np.array([0] * 18 + [1] * 2)
     write_list(tmp_path / "all.txt", VideoList(names, labels, np.full(20, -1), tmp_path))
-    split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", group_regex="^[ab]"))
+    split(SplitConfig(tmp_path / "all.txt", tmp_path / "out", grouping=Grouping(group_regex="^[ab]")))
     output = " ".join(capsys.readouterr().err.split())
     assert "10% of the videos are test videos, not 30%: the groups allow no closer split" in output
     assert "1 class is in train.txt only" in output

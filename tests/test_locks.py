@@ -15,7 +15,7 @@ from dsm.data.folders import find_videos
 from dsm.errors import UserError
 from dsm.files import ABANDONED, PART, empty_folder, sweep, write_text, written_aside
 from dsm.locks import hold, sweep_locks, work
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 
 HOLDS = """
 import sys, time
@@ -156,7 +156,7 @@ def test_a_disk_without_locks_is_told_and_the_work_goes_on(
 
     monkeypatch.setattr("dsm.locks.fcntl.flock", refuse)
     with work():
-        claim_file(tmp_path / "f.npz", overwrite=False)
+        claim_files(tmp_path / "f.npz", overwrite=False)
     assert "cannot be locked (No locks available)" in " ".join(capfd.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 

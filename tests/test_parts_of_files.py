@@ -20,7 +20,7 @@ from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.source import VideoError
 from dsm.video.times import continuous_parts, frame_times
-from dsm.video.write import places_of
+from dsm.video.write import folders_for
 from dsm.views import Augment, View
 
 BEFORE, AROUND, AFTER = "#0-1", "#1-1.6", "#1.6-9"
@@ -172,7 +172,7 @@ def test_clips_segments_and_duplicates_get_separate_places() -> None:
         "d/c_*.png",
         "d/c*.png",
     ]
-    assert [str(place) for place in places_of(names)] == [
+    assert [str(place) for place in folders_for(names)] == [
         "d/a", "d/b", "d/frames", "d/a_1-2", "x.mp4", "x.avi", "x_1-2", "d/c_frames.png", "d/cframes.png",
     ]  # fmt: skip
 

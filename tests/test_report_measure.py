@@ -15,6 +15,7 @@ from runs import BOLD
 from test_cli import refused
 
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import Grouping
 from dsm.errors import UserError
 from dsm.pages.tables import result_tables
 from dsm.runs.results import read_results
@@ -188,8 +189,8 @@ def test_measurements_of_other_weights_are_not_reused(
 def test_measurements_of_other_groups_are_not_reused(runs: Path, data: ReportData, tmp_path: Path) -> None:
     table = tmp_path / "groups.tsv"
     config = ReportConfig(
-        (runs / "moco",), tmp_path / "report.html", data, groups=table, windows=1, shown=0, maps=0,
-        measures=("retrieval",), overwrite=True,
+        (runs / "moco",), tmp_path / "report.html", data, grouping=Grouping(table), windows=1, shown=0,
+        maps=0, measures=("retrieval",), overwrite=True,
     )  # fmt: skip
     assert data.train
     assert data.test

@@ -20,7 +20,7 @@ from dsm.video.ledger import judge
 from dsm.video.segments import frames_between, segment_name, segment_of
 from dsm.video.source import VideoError
 from dsm.video.times import frame_times
-from dsm.video.write import places_of, write_video
+from dsm.video.write import folders_for, write_video
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_segments_are_read_in_any_list_form(long: Path) -> None:
 
 def test_a_segment_has_its_own_place() -> None:
     names = ["v/a.mp4#1-2", "v/a.mp4", "/x/a.mp4#2-3.5"]
-    assert [str(place) for place in places_of(names)] == ["v/a_1-2", "v/a", "x/a_2-3.5"]
+    assert [str(place) for place in folders_for(names)] == ["v/a_1-2", "v/a", "x/a_2-3.5"]
 
 
 def test_segments_are_extracted_under_their_names(long: Path, tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_lists_that_are_no_text_or_have_countless_lines_are_refused(
     with pytest.raises(UserError, match="more than 1000 lines"):
         read_list(file)
     file.write_text("a.mp4\n")
-    monkeypatch.setattr("dsm.data.lists.TEXT_BYTES", 1000)
+    monkeypatch.setattr("dsm.data.classes.TEXT_BYTES", 1000)
     (tmp_path / "classes.txt").write_bytes(bytes(1001))
     with pytest.raises(UserError, match=r"classes.txt: has 1001 bytes, but dsm reads at most 1000"):
         read_list(file)

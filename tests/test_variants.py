@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
-from dsm.disturb.appearance_free import carried_noise
 from dsm.disturb.scene import (
     drift,
     fill,
@@ -30,9 +29,9 @@ from dsm.disturb.scene import (
 from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.other_scenes import POOL, Kept, OtherScenes, draw_order
+from dsm.evaluate.other_scenes import POOL, Lent, OtherScenes, draw_order
 from dsm.evaluate.variant_features import camera_drift, features_of_variants, left_of_planted, windows_to_read
-from dsm.evaluate.variants import SCENES, VARIANTS, Seen
+from dsm.evaluate.variants import SCENES, VARIANTS, Seen, carried_noise
 from dsm.evaluate.verdict import DRIFTING
 from dsm.models.zoo import create_model
 from dsm.render import MEAN
@@ -375,7 +374,7 @@ def test_every_video_gets_scenes_of_other_labels(labels: list[int]) -> None:
             same = scenes.same(int(video), labels[video])
             assert (same is None) == (not alike)
             assert same is None or same.video == alike[0]
-            own = Kept(int(video), labels[video], torch.full((1, 3, 1, 8, 8), float(video)), torch.zeros(0))
+            own = Lent(int(video), labels[video], torch.full((1, 3, 1, 8, 8), float(video)), torch.zeros(0))
             if behind:
                 near, far = scenes.near_and_far(own)
                 known = [abs(int(one.video) - int(video)) for one in scenes.unlike(own.label)]

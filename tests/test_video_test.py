@@ -19,6 +19,7 @@ from runs import CLIP
 
 from dsm.cli import main
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.settings import Grouping
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Answers, Predictions, compare, disagreements_csv, read_answers
 from dsm.intervals import share_interval
@@ -161,9 +162,8 @@ def test_an_unreadable_video_is_left_out_and_reported(
         "path\tgroup\n" + "".join(f"{path}\t{number // 2}\n" for number, path in enumerate(paths))
     )
 
-    rows = video_test(
-        config(two_runs[0], scenes, tmp_path / "one", data=VideoTestData(holed, workers=0), groups=groups)
-    ).rows
+    with_hole, grouping = VideoTestData(holed, workers=0), Grouping(groups)
+    rows = video_test(config(two_runs[0], scenes, tmp_path / "one", data=with_hole, grouping=grouping)).rows
     output = " ".join(capsys.readouterr().err.split())
     assert "left out: broken.mp4" in output
     assert "lists 1 video that cannot be read" in output
@@ -181,8 +181,8 @@ def test_an_unreadable_video_is_left_out_and_reported(
     assert full[0].value == pytest.approx(np.mean(hits))
     assert rows[0].value == pytest.approx(np.mean(hits[:2] + hits[3:]))
 
-    two = config(two_runs[1], scenes, tmp_path / "two", data=VideoTestData(holed, workers=0))
-    output = str(video_test(replace(two, against=tmp_path / "one", groups=groups)))
+    two = config(two_runs[1], scenes, tmp_path / "two", data=with_hole)
+    output = str(video_test(replace(two, against=tmp_path / "one", grouping=grouping)))
     assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", output, re.MULTILINE)) == 7
 
 
@@ -228,16 +228,16 @@ def test_every_interval_draws_whole_groups(two_runs: list[Path], scenes: Path, t
     videos = read_list(scenes / "train.txt")
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\n" + "".join(f"{p}\t{i % 4}\n" for i, p in enumerate(videos.paths)))
-    rows = video_test(config(two_runs[0], scenes, tmp_path / "out", groups=table)).rows
+    rows = video_test(config(two_runs[0], scenes, tmp_path / "out", grouping=Grouping(table))).rows
     names = [str(i % 4) for i in range(len(videos))]
     listed = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     right = np.array([line["class"] == line["predicted1"] for line in listed])
     assert (rows[0].low, rows[0].high) == share_interval(right, groups=names)[1:]
     assert (rows[2].low, rows[2].high) == share_interval(right, labels=videos.labels, groups=names)[1:]
     with pytest.raises(UserError, match="give only one"):
-        video_test(config(two_runs[0], scenes, tmp_path / "o", groups=table, group_regex="x"))
+        video_test(config(two_runs[0], scenes, tmp_path / "o", grouping=Grouping(table, "x")))
     with pytest.raises(UserError, match="finds no group"):
-        video_test(config(two_runs[0], scenes, tmp_path / "o", group_regex="nowhere"))
+        video_test(config(two_runs[0], scenes, tmp_path / "o", grouping=Grouping(group_regex="nowhere")))
     assert not (tmp_path / "o").exists()
 
 

@@ -131,7 +131,7 @@ def is_utf8(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """'; did you mean 'x'?' with the known names nearest to a name, or all of them if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.65)

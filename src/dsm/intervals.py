@@ -26,7 +26,7 @@ FEW_GROUPS = 15
 # Most weights in memory at a time.
 MAX_NUMBERS_AT_ONCE = 20_000_000
 
-Weights = NDArray[np.float64]
+Drawn = NDArray[np.float64]
 """(draws, n): how often each video was drawn."""
 
 
@@ -37,10 +37,25 @@ class Interval(NamedTuple):
     low: float = math.nan
     high: float = math.nan
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
 
-def as_interval(value: Interval | float) -> Interval:
-    """A number that may lack an interval."""
-    return value if isinstance(value, Interval) else Interval(value)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Its ends; without an interval, the value twice."""
+        return (self.low, self.high) if self.known else (self.value, self.value)
+
+    @property
+    def percents(self) -> str:
+        """The interval of a share in whole %, `[40, 50]`; empty without one."""
+        # Not by a format, which writes -0.
+        return f"[{round(100 * self.low)}, {round(100 * self.high)}]" if self.known else ""
+
+    def text(self, digits: int = 0) -> str:
+        """A share in %, `45% [40, 50]`, with so many digits of the value; without an interval, `45%`."""
+        return f"{self.value:.{digits}%} {self.percents}".rstrip()
 
 
 def remark_on(groups: Sequence[str] | None) -> str | None:
@@ -99,19 +114,15 @@ def share_interval(
 
 
 def share_difference(
-    one: NDArray[Any],
-    other: NDArray[Any],
-    *,
-    labels: NDArray[np.int64] | None = None,
-    groups: Sequence[str] | None = None,
+    one: NDArray[Any], other: NDArray[Any], *, groups: Sequence[str] | None = None
 ) -> Interval:
     """How much greater the mean share ``one`` is than ``other``, on the same videos.
 
     The distances of both shares to the ends of their Wilson intervals are combined like standard errors of
     correlated numbers (Newcombe 1998, method 10). Arguments are as in :func:`share_interval`.
     """
-    first, second = (share_interval(each, labels=labels, groups=groups) for each in (one, other))
-    alike = correlation(one, other, labels=labels, groups=groups)
+    first, second = (share_interval(each, groups=groups) for each in (one, other))
+    alike = correlation(one, other, groups=groups)
     value = first.value - second.value
     low = value - _combined(first.value - first.low, second.high - second.value, alike)
     high = value + _combined(first.high - first.value, second.value - second.low, alike)
@@ -129,7 +140,7 @@ def ratio_interval(top: Interval, bottom: Interval, alike: float = 0.0) -> Inter
         alike: the correlation of the two numbers.
     """
     value = top.value / bottom.value
-    if math.isnan(top.low) or math.isnan(bottom.low) or bottom.low <= 0:
+    if not top.known or not bottom.known or bottom.low <= 0:
         return Interval(value)
 
     def excess(ratio: float, upper: bool) -> float:
@@ -251,12 +262,11 @@ def _members(count: int, groups: Sequence[str] | None) -> tuple[NDArray[np.int64
 
 
 def bootstrap(
-    statistic: Callable[[Weights], NDArray[np.float64]],
+    statistic: Callable[[Drawn], NDArray[np.float64]],
     count: int,
     *,
     groups: Sequence[str] | None = None,
     draws: int = DRAWS,
-    seed: int = 0,
 ) -> Interval:
     """The interval of a statistic of weighted videos, for statistics that are not shares.
 
@@ -281,7 +291,7 @@ def bootstrap(
     value = float(statistic(np.ones((1, count)))[0])
     if units == 1:
         return Interval(value)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = []
     at_once = max(1, MAX_NUMBERS_AT_ONCE // max(units, count))
     for first in range(0, draws, at_once):

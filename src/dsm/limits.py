@@ -69,7 +69,7 @@ UNPACKED = 100
 """How many times its size a file may unpack to. Features hardly compress, but paths and labels do."""
 PATH_LENGTH = 4096
 """Characters of a path in a features file: as long as systems allow."""
-CLASSES = 1_000_000
+MOST_CLASSES = 1_000_000
 """Numbers of classes. Labels are counted in arrays of this length."""
 
 QUERY_BYTES = 256 * 2**20

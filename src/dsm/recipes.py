@@ -14,7 +14,7 @@ from pathlib import Path
 from dsm.data.settings import ClipConfig
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.methods.settings import ClassifyConfig, DsmConfig, DsmTripletConfig, MethodSettings, MocoConfig
 from dsm.train.config import DataConfig, FinetuneConfig, FinetuneData, OptimConfig, PretrainConfig
 from dsm.views import Augment
@@ -280,7 +280,7 @@ def find_recipe(name: str) -> Recipe:
         UserError: no recipe has that name.
     """
     if name not in RECIPES:
-        near = nearest(name, RECIPES)
+        near = did_you_mean(name, RECIPES)
         hint = near if "did you mean" in near else "; `dsm recipes` lists all."
         raise UserError(f"unknown recipe '{name}'{hint}")
     return RECIPES[name]

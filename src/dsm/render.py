@@ -62,19 +62,6 @@ def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
     return out.clamp_(0, 1).reshape(b, 3, t, h, w)
 
 
-def change_light(clip: Tensor, light: Tensor) -> Tensor:
-    """Apply :meth:`dsm.views.Augment.draw_light` to clips.
-
-    Args:
-        clip: (B, 3, T, H, W) RGB in [0, 1].
-        light: (B, T).
-
-    Returns:
-        (B, 3, T, H, W), clamped to [0, 1].
-    """
-    return (clip * light[:, None, :, None, None]).clamp_(0, 1)
-
-
 Clips = Mapping[str, Tensor]
 
 
@@ -130,10 +117,18 @@ def disturb_view(
 
 def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
     """RGB (B, 3, T, H, W) in [0, 1] from uint8 (B, T, H, W, 3), with the colours and light of the view."""
-    x = jitter_colour(clip.permute(0, 4, 1, 2, 3).float() / 255, parameters["colour"])
-    return change_light(x, parameters["light"]) if "light" in parameters else x
+    x = jitter_colour(from_frames(clip), parameters["colour"])
+    if "light" not in parameters:
+        return x
+    light = parameters["light"]  # (B, T), from dsm.views.Augment.draw_light
+    return (x * light[:, None, :, None, None]).clamp_(0, 1)
+
+
+def from_frames(clips: Tensor) -> Tensor:
+    """Convert frames, uint8 (B, T, H, W, C), to clips (B, C, T, H, W) in [0, 1]."""
+    return clips.permute(0, 4, 1, 2, 3).float() / 255
 
 
 def to_frames(clip: Tensor) -> NDArray[np.uint8]:
     """Convert a clip (3, T, H, W) in [0, 1] to frames, uint8 (T, H, W, 3)."""
-    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+    return (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).contiguous().cpu().numpy()

@@ -109,13 +109,17 @@ def is_intact_zip(file: Path) -> bool:
         return False
 
 
+def room_of(file: Path) -> int:
+    """How many bytes a file may unpack to."""
+    return UNPACKED * max(file.stat().st_size, 2**20)
+
+
 def _check_entries(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        size = file.stat().st_size
-        if sum(one.compress_size for one in entries) > size:
+        if sum(one.compress_size for one in entries) > file.stat().st_size:
             raise ValueError("its entries overlap")
-        if sum(one.file_size for one in entries) > UNPACKED * max(size, 2**20):
+        if sum(one.file_size for one in entries) > room_of(file):
             raise ValueError("it holds far more than its size")  # unpacking it all would take hours
         try:
             bad = archive.testzip()

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from dsm.errors import UserError, is_utf8, nearest
+from dsm.errors import UserError, did_you_mean, is_utf8
 from dsm.locks import work
 
 Config = TypeVar("Config")
@@ -212,7 +212,7 @@ def _resolved(config_type: Any, settings: Mapping[str, Any], called: str) -> dic
     for name, value in settings.items():
         paths = meanings.get(name, [])
         if not paths:
-            raise UserError(f"{called}: unknown setting {name!r}{nearest(name, meanings)}")
+            raise UserError(f"{called}: unknown setting {name!r}{did_you_mean(name, meanings)}")
         if len(paths) > 1:
             ways = [_written(_address(config_type, path)) for path in paths[:MOST_MEANINGS]]
             raise UserError(

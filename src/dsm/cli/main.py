@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsm.commands import GROUPS, VERBS
-from dsm.errors import USER_ERROR, UserError, nearest, sentence
+from dsm.errors import USER_ERROR, UserError, did_you_mean, sentence
 from dsm.inputs import check_inputs
 from dsm.signals import Interrupted, leave_by_exception
 from dsm.terminal import SafeConsole, console, reader_left, show_progress
@@ -43,7 +43,7 @@ def find_verb(words: list[str]) -> tuple[str, list[str]]:
         if name in VERBS:
             return name, words[length:]
     given = " ".join(words[:2] if words[0] in GROUPS else words[:1])
-    raise UserError(f"unknown command 'dsm {given}'{nearest(given, VERBS)}")
+    raise UserError(f"unknown command 'dsm {given}'{did_you_mean(given, VERBS)}")
 
 
 def print_rest(name: str, settings: type) -> None:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dsm.data.list_rows import Named
-from dsm.data.lists import VideoList
 from dsm.errors import UserError, has_control
 from dsm.files import write_text
 from dsm.limits import TEXT_BYTES
 from dsm.storage.objects import read_optional
 
+if TYPE_CHECKING:
+    from dsm.data.lists import VideoList
+
 CLASSES = "classes.txt"
+
+
+class Named(NamedTuple):
+    """Classes by name."""
+
+    names: tuple[str, ...]
+    """By label; empty if unknown."""
+    of: str
+    """The file or classifier that they come from."""
 
 
 def read_classes(folder: Path) -> list[str]:
@@ -24,10 +35,7 @@ def read_classes(folder: Path) -> list[str]:
         UserError: a name contains a control character.
     """
     file = folder / CLASSES
-    content = read_optional(file, TEXT_BYTES)
-    if content is None:
-        return []
-    lines = content.decode("utf-8", "replace").split("\n")
+    lines = (read_optional(file, TEXT_BYTES) or b"").decode("utf-8", "replace").split("\n")
     names = [line.strip() for line in lines if line.strip()]
     if odd := [name for name in names if has_control(name)]:
         raise UserError(f"{file}: a name contains a control character: {odd[0][:80]!r}.")
@@ -45,7 +53,7 @@ def names_of(videos: VideoList) -> list[str]:
 
 
 def named(names: Sequence[str], of: str | Path) -> Named | None:
-    """Classes in the form of :func:`read_list`'s ``like``; None if they have no names.
+    """Classes in the form of :func:`dsm.data.lists.read_list`'s ``like``; None if they have no names.
 
     Args:
         of: the list or classifier that the classes belong to.
@@ -73,7 +81,7 @@ def carry_classes(videos: VideoList, folder: Path) -> None:
 def class_names(of: VideoList | Path | None, count: int) -> list[str]:
     """Names of labels 0 to ``count`` - 1: those of a list, or in a folder's ``classes.txt``, if there are
     enough; otherwise the numbers."""
-    names = names_of(of) if isinstance(of, VideoList) else read_classes(of) if of else []
+    names = read_classes(of) if isinstance(of, Path) else names_of(of) if of is not None else []
     return names[:count] if len(names) >= count else [str(number) for number in range(count)]
 
 

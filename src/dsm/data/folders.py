@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.list_lines import UNKNOWN, UNLABELLED
-from dsm.data.lists import VideoList, listable, only_video, read_list
+from dsm.data.lists import VideoList, listable, read_list, unlabelled
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling
 from dsm.terminal import many, note, some
@@ -21,7 +21,7 @@ from dsm.untrusted import open_ordinary
 from dsm.urls import is_url
 from dsm.video.counting import count_all
 from dsm.video.flow import PAIRS
-from dsm.video.frame_folder import PICTURE, Series, is_folder, pattern_of, series_in, the_one
+from dsm.video.frame_folder import PICTURE, is_folder, pattern_of, series_in, the_one
 from dsm.video.pack import in_pack
 from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError, open_video
@@ -213,13 +213,10 @@ def _clips_in(folder: Path, names: Sequence[str]) -> tuple[list[Path], set[str]]
     """
     series = series_in(names)
     clips = the_one(series)
-    taken = {name for one in series if one in clips or _is_flow(one) for name in one.names}
+    # Saved flow is read together with the frames.
+    flow = {prefix for pair in PAIRS for prefix in pair}
+    taken = {name for one in series if one in clips or one.prefix in flow for name in one.names}
     return [folder] if len(clips) == 1 else [folder / pattern_of(one) for one in clips], {*names} - taken
-
-
-def _is_flow(series: Series) -> bool:
-    """Whether the pictures are saved flow, which is read together with the frames."""
-    return any(series.prefix in pair for pair in PAIRS)
 
 
 def _opens(path: Path) -> bool:
@@ -257,7 +254,7 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
     if is_url(source):
         ending = Path(str(source).partition("?")[0]).suffix.lower()  # a signed link has a query after it
         single = ending in EXTENSIONS or segment_of(source) or in_pack(source)
-        return only_video(source) if single else read_list(source, root)
+        return unlabelled([str(source)], str(source)) if single else read_list(source, root)
     is_frames = False
     if source.is_dir():
         children = [child for child in source.iterdir() if not is_hidden(child.name)]
@@ -274,9 +271,8 @@ def find_list(source: str | Path, root: str | Path | None = None) -> VideoList:
         videos, folder = [source], source.parent
     else:
         return read_list(source, root)
-    unknown = np.full(len(videos), UNKNOWN)
     paths = [listable(str(path.relative_to(folder))) for path in videos]
-    return VideoList(paths, np.full(len(videos), UNLABELLED), unknown, folder, source=str(source))
+    return unlabelled(paths, str(source), folder)
 
 
 def index_folder(

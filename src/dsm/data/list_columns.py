@@ -16,6 +16,7 @@ from dsm.urls import is_url, joined
 from dsm.video.decode import frame_count
 from dsm.video.frame_folder import is_folder
 from dsm.video.pack import in_pack
+from dsm.video.sampling import evenly
 from dsm.video.segments import segment_of
 from dsm.video.source import EXTENSIONS, VideoError
 
@@ -75,17 +76,11 @@ class Disk:
     def distance(self, paths: Sequence[str], numbers: Sequence[str]) -> float | None:
         """Difference of numbers from files' frame counts, as in :data:`NEAR`; None if no file is readable."""
         off = []
-        for place in spread(len(paths), LOOKED_INTO):
+        for place in evenly(len(paths), LOOKED_INTO):
             if self.has(paths[place]) and (frames := self.frames(paths[place])):
                 number = int(numbers[place])
                 off.append(abs(math.log(number / frames)) if number > 0 else math.inf)
         return sum(off) / len(off) if off else None
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` positions, evenly spread, with the first and the last."""
-    taken = min(count, most)
-    return [place * (count - 1) // max(taken - 1, 1) for place in range(taken)]
 
 
 HEADERS = {

@@ -27,12 +27,12 @@ from dsm.data.list_columns import (
     names_video,
     several,
     shown,
-    spread,
 )
 from dsm.data.list_json import JSON, json_columns, lines_of, objects_of
 from dsm.data.list_lines import full, labelled
 from dsm.errors import UserError
 from dsm.terminal import many, note
+from dsm.video.sampling import evenly
 from dsm.video.source import EXTENSIONS
 
 MARK = "# dsm list"
@@ -159,7 +159,7 @@ def other_form(lines: list[str], disk: Disk, source: str, *, on_disk: bool) -> F
         width = len(rows[0]) if rows else 0
         if width < 2 or any(len(row) != width for row in rows):
             continue
-        sample = [rows[place] for place in spread(len(rows), LOOKED_AT)]
+        sample = [rows[place] for place in evenly(len(rows), LOOKED_AT)]
         fits = [sum(good(row[at].replace("\\", "/")) for row in sample) for at in range(width)]
         if max(fits):
             at = fits.index(max(fits))
@@ -206,7 +206,7 @@ def find_form(text: bytes, columns: Sequence[str], disk: Disk, source: str) -> F
     count = 3 if full(first) else 2 if labelled(first) else 1
     cut = [(full(line) if count == 3 else labelled(line) if count == 2 else (line,)) for line in lines]
     rows = [[str(cell) for cell in row] for row in cut if row]
-    exists = any(disk.has(rows[place][0]) for place in spread(len(rows), LOOKED_AT))
+    exists = any(disk.has(rows[place][0]) for place in evenly(len(rows), LOOKED_AT))
     like_video = names_video(rows[0][0]) and not ODD & set(rows[0][0])
     if disk.has(rows[0][0]) or (exists and like_video):
         return _in_order(rows, first, disk, source)

@@ -11,28 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.list_columns import Disk, seconds_of, shown, spread
+from dsm.data.classes import CLASSES, Named
+from dsm.data.list_columns import Disk, seconds_of, shown
 from dsm.data.list_forms import Form, rows_of
-from dsm.data.list_lines import Names
+from dsm.data.list_lines import UNKNOWN, UNLABELLED, Names
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
 from dsm.terminal import many, note, some
+from dsm.video.sampling import evenly
 from dsm.video.segments import segment_name
 
 if TYPE_CHECKING:
     from dsm.data.lists import VideoList
-
-NOTHING = -1
-"""Stands for a missing label or frame count."""
-
-
-class Named(NamedTuple):
-    """Classes by name."""
-
-    names: tuple[str, ...]
-    """By label; empty if unknown."""
-    of: str
-    """The file or classifier that they come from."""
 
 
 class Rows(NamedTuple):
@@ -68,10 +58,10 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
             problem = f"the path contains a control character: {path!r}" if path else "has no path"
             raise UserError(f"{source}, line {number}: {problem}.")
     numbers = [number for number, _ in rows]
-    frames = np.full(len(rows), NOTHING)
+    frames = np.full(len(rows), UNKNOWN)
     if "frames" in at:
         frames = np.array(list(_whole(rows, at["frames"], "frame count", source)), np.int64)
-    labels, classes = np.full(len(rows), NOTHING), list[str]()
+    labels, classes = np.full(len(rows), UNLABELLED), list[str]()
     column = next((at[name] for name in ("label", "label1", "class") if name in at), None)
     if column is not None:
         words = [cells[column] for _, cells in rows]
@@ -79,7 +69,7 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
             labels, classes = _numbered(words, numbers, source, known)
         else:
             labels = np.array(list(_whole(rows, column, "label", source)), np.int64)
-            labels[labels != NOTHING] -= "label1" in at
+            labels[labels != UNLABELLED] -= "label1" in at
     return Rows(numbers, slashed(Names.of(paths), disk, source), labels, frames, classes)
 
 
@@ -102,7 +92,7 @@ def _number(word: str) -> int | None:
 
 def _whole(rows: list[tuple[int, list[str]]], column: int, what: str, source: str) -> Iterator[int]:
     for number, cells in rows:
-        value = _number(cells[column]) if cells[column] else NOTHING
+        value = _number(cells[column]) if cells[column] else UNKNOWN
         if value is None:
             raise UserError(f"{source}, line {number}: the {what} {cells[column]!r} is not an integer.")
         yield value
@@ -116,8 +106,8 @@ def _numbered(
     names = [one_spelling(name) for name in known.names] or sorted({word for word in words if word})
     place = {name: label for label, name in enumerate(names)}
     if other := [where for where, word in enumerate(words) if word and word not in place]:
-        own = known.of == "classes.txt"
-        renumber = ", or remove classes.txt to number the classes again" if own else ""
+        own = known.of == CLASSES
+        renumber = f", or remove {CLASSES} to number the classes again" if own else ""
         raise UserError(
             f"{source}, line {numbers[other[0]]}: '{words[other[0]]}' is not one of the "
             f"{many(len(names), 'class', 'classes')} in "
@@ -127,13 +117,13 @@ def _numbered(
         numbering = some([f"{label} {name}" for name, label in place.items()], 8)
         how = f"as in {known.of}" if known.names else "in alphabetical order"
         note(f"{source}: classes are numbered {how}: {numbering}")
-    return np.array([place.get(word, NOTHING) for word in words], np.int64), names
+    return np.array([place.get(word, UNLABELLED) for word in words], np.int64), names
 
 
 def slashed(paths: Names, disk: Disk, source: str) -> Names:
     """Paths with Windows backslashes turned into slashes, unless files have backslashes in their names."""
     odd = [place for place in paths.holding("\\") if "\\" in paths[place]]
-    if not odd or any(disk.has(paths[odd[place]]) for place in spread(len(odd), 8)):
+    if not odd or any(disk.has(paths[odd[place]]) for place in evenly(len(odd), 8)):
         return paths
     note(f"{source}: {many(len(odd), 'path has', 'paths have')} backslashes, read as slashes")
     return Names.of([path.replace("\\", "/") for path in paths])

@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.data.classes import CLASSES, Named, read_classes
 from dsm.data.list_columns import ODD, Disk, names_video
 from dsm.data.list_forms import MARK, find_form
 from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED, Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
-from dsm.data.list_rows import Named, read_rows, slashed, tell_odd
+from dsm.data.list_rows import read_rows, slashed, tell_odd
 from dsm.errors import UserError, has_control, is_utf8
 from dsm.files import as_spelled, write_text
 from dsm.inputs import LIST, ROOT
-from dsm.limits import CLASSES, LIST_BYTES, LIST_LINES, TEXT_BYTES
-from dsm.storage.objects import read_bytes, read_optional
+from dsm.limits import LIST_BYTES, LIST_LINES, MOST_CLASSES
+from dsm.storage.objects import read_bytes
 from dsm.terminal import many
 from dsm.urls import absolute, joined, shown
 from dsm.video.segments import file_of
@@ -94,9 +95,9 @@ def needed(*read: VideoList | Path | None) -> Iterator[Path]:
             yield item
 
 
-def only_video(path: Path) -> VideoList:
-    """A list of one video, whatever its file ending."""
-    return VideoList([str(path)], np.array([UNLABELLED]), np.array([UNKNOWN]), Path(), source=str(path))
+def unlabelled(paths: Sequence[str], source: str, root: Path = Path()) -> VideoList:
+    """A list of videos of which only the paths are known."""
+    return VideoList(paths, np.full(len(paths), UNLABELLED), np.full(len(paths), UNKNOWN), root, source)
 
 
 def _fields(line: str, columns: int, where: str, *, ours: bool = False) -> tuple[str, int, int]:
@@ -169,10 +170,9 @@ def read_list(
     text = _utf8(path)
     folder, source = Path(root) if root is not None else path.parent, shown(path)
     disk = Disk(folder)
-    beside = path.parent / "classes.txt"
     if names is None:
-        names = _stripped((read_optional(beside, TEXT_BYTES) or b"").decode("utf-8", "replace").split("\n"))
-    known = Named(tuple(names), beside.name) if names or like is None else like
+        names = read_classes(path.parent)
+    known = Named(tuple(names), CLASSES) if names or like is None else like
     form = find_form(text, columns, disk, source)
     if form is None:
         paths, labels, frames = _read_lines(text, source)
@@ -186,10 +186,6 @@ def read_list(
         videos = VideoList(rows.paths, rows.labels, rows.frames, folder, source, tuple(rows.classes))
     tell_odd(videos, disk, len(names), form)
     return videos
-
-
-def _stripped(lines: list[str]) -> list[str]:
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _utf8(path: Path) -> bytes:
@@ -216,8 +212,9 @@ def _utf8(path: Path) -> bytes:
 def _check(label: int, count: int, where: str) -> None:
     if label < UNLABELLED:
         raise UserError(f"{where}: the label {label} is below 0 (-1 means unlabelled).")
-    if label >= CLASSES or count > MAX_NUMBER:
-        raise UserError(f"{where}: the label is above {CLASSES - 1} or the frame count above {MAX_NUMBER}.")
+    if label >= MOST_CLASSES or count > MAX_NUMBER:
+        most = f"{MOST_CLASSES - 1} or the frame count above {MAX_NUMBER}"
+        raise UserError(f"{where}: the label is above {most}.")
     if count < 1 and count != UNKNOWN:
         raise UserError(f"{where}: the video has {many(count, 'frame')}; remove the line.")
 
@@ -251,7 +248,7 @@ def _read_lines(text: bytes, source: str) -> tuple[Names, NDArray[np.int64], NDA
         plain &= field.plain & (frames > 0) & (frames <= MAX_NUMBER)
     if columns > 1:
         labels, stops = field.values, field.before
-        plain &= (labels >= UNLABELLED) & (labels < CLASSES)
+        plain &= (labels >= UNLABELLED) & (labels < MOST_CLASSES)
     if columns > 1:
         plain &= ~last_integers(content, lines.starts, stops).plain
     plain &= not _holds_control(text)

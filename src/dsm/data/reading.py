@@ -45,13 +45,7 @@ class FrameCache:
         self._too_large: set[tuple[str, int]] = set()
         """Videos that did not fit; the free room only shrinks."""
 
-    def read(
-        self,
-        path: Path,
-        indices: NDArray[np.int64],
-        short_side: int,
-        total: int,
-    ) -> NDArray[np.uint8]:
+    def read(self, path: Path, indices: NDArray[np.int64], short_side: int, total: int) -> NDArray[np.uint8]:
         """Like :func:`dsm.video.decode.read_frames`, but from memory if the video is kept.
 
         Args:

@@ -1,12 +1,13 @@
-"""Settings of clips: their shape, and changes to the clips that weights were trained on."""
+"""Settings of clips, their shape and changes to it; and of groups of videos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dsm.errors import UserError
+from dsm.inputs import GroupsTable
 from dsm.limits import CLIP_PIXELS, CLIP_RATE, CLIP_SIDE
 from dsm.views import MODALITIES, ModalityName
 
@@ -73,6 +74,28 @@ def clip_of(settings: Any) -> ClipConfig:
             f"the limit of {CLIP_PIXELS} pixels for clips from files."
         )
     return clip
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which videos belong together, such as those of one source, camera or person."""
+
+    groups: GroupsTable | None = None
+    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together: confidence
+    intervals resample whole groups, and no group is split between folds or lists. By default the clips or
+    segments of a video are a group (for `dsm data leaks`, UCF101's groups)."""
+    group_regex: str = ""
+    """Regular expression that finds the group in a path, instead of a table."""
+
+    @property
+    def given(self) -> bool:
+        return self.groups is not None or bool(self.group_regex)
+
+    def of(self, paths: Sequence[str], *, intervals: bool = True) -> list[str] | None:
+        """See :func:`dsm.data.groups.find_groups`."""
+        from dsm.data.groups import find_groups
+
+        return find_groups(paths, file=self.groups, regex=self.group_regex, intervals=intervals)
 
 
 @dataclass(frozen=True)

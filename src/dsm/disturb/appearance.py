@@ -65,6 +65,9 @@ class Appearance(Disturbance):
         others = len(draws) - 1
         return (places + 1 + (draws[:, 2] * others).long().clamp(max=others - 1)) % len(draws)
 
+    def draw(self, rng: np.random.Generator) -> Draw:
+        return self._draw(min(self.strength, 1.0), rng)
+
     def _draw(self, share: float, rng: np.random.Generator) -> Draw:
         frame = rng.random()
         partner = rng.random() if self.source == "batch" else 0.0
@@ -110,9 +113,6 @@ class ReplaceBackground(Appearance):
                 f"sld: foreground is a share of the picture, between 0 and 1, not {self.foreground}."
             )
 
-    def draw(self, rng: np.random.Generator) -> Draw:
-        return self._draw(min(self.strength, 1.0), rng)
-
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)
         behind = share * (1 - moving_part(seen, self.foreground)[:, None, None])
@@ -128,9 +128,6 @@ class ExchangeScene(Appearance):
     scene. This needs neither masks nor a still camera: what moves with the camera is not in the mean. The
     strength is a, at most 1.
     """
-
-    def draw(self, rng: np.random.Generator) -> Draw:
-        return self._draw(min(self.strength, 1.0), rng)
 
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
         share = draws[:, 0, None, None, None, None].to(clip)

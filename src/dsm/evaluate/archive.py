@@ -118,15 +118,13 @@ def _joined(one: Features, two: Features, names: tuple[str, str]) -> Features:
         below = [str(part.meta.get(BELOW) or root) for part, root in zip((one, two), roots, strict=True)]
         meta[BELOW] = os.path.commonpath(below)
     names_of = max((part.meta.get("classes") or [] for part in (one, two)), key=len)
+    before: Any = one.features
+    parts = before._parts if isinstance(before, Stacked) else [before]
     return Features(
-        cast(Matrix, Stacked([*_parts_of(one.features), two.features])),
+        cast(Matrix, Stacked([*parts, two.features])),
         np.concatenate([one.labels, two.labels]),
         paths[0] + paths[1],
         meta | ({"classes": names_of} if names_of else {}),
         None if one.times is None or two.times is None else np.concatenate([one.times, two.times]),
         one.within,
     )
-
-
-def _parts_of(features: Any) -> Sequence[Matrix]:
-    return features._parts if isinstance(features, Stacked) else [features]

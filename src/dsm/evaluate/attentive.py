@@ -95,7 +95,7 @@ class AttentiveProbe(nn.Module):
         return logits
 
 
-def attentive_probe(train: Features, tests: Sequence[Features], *, seed: int = 0) -> list[NDArray[np.bool_]]:
+def attentive_probe(train: Features, tests: Sequence[Features]) -> list[NDArray[np.bool_]]:
     """Train an attentive probe on files of tokens, and test it.
 
     Returns:
@@ -110,9 +110,9 @@ def attentive_probe(train: Features, tests: Sequence[Features], *, seed: int = 0
     known, labels = np.unique(train.labels, return_inverse=True)
     axes = (0, 1)
     mean, std = inside.mean(axes), inside.std(axes) + 1e-6
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = AttentiveProbe(inside.shape[2], len(known))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * math.ceil(len(inside) / BATCH)

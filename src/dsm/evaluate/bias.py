@@ -13,14 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.intervals import (
-    Interval,
-    Weights,
-    bootstrap,
-    correlation,
-    ratio_interval,
-    share_interval,
-)
+from dsm.intervals import Drawn, Interval, bootstrap, correlation, ratio_interval, share_interval
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
 """Numbers that are a share of skill lost, and the variant in which it is lost."""
@@ -70,8 +63,7 @@ def skilled(judged: Judged) -> bool:
 
     Compares the interval's lower end with chance or, without an interval (a single group), the value itself.
     """
-    interval = accuracy(judged, "clip")
-    return (interval.value if np.isnan(interval.low) else interval.low) > judged.chance
+    return accuracy(judged, "clip").ends[0] > judged.chance
 
 
 def skill_lost(judged: Judged, variant: str) -> Interval:
@@ -84,15 +76,12 @@ def skill_lost(judged: Judged, variant: str) -> Interval:
     - ``shuffled``: the *order sensitivity*;
     - ``reversed``: the *direction sensitivity*.
     """
-    whole, left = (above_chance(accuracy(judged, name), judged.chance) for name in ("clip", variant))
+    whole, left = (
+        Interval(*(end - judged.chance for end in accuracy(judged, name))) for name in ("clip", variant)
+    )
     alike = correlation(judged.hits("clip"), judged.hits(variant), labels=judged.labels, groups=judged.groups)
     value, low, high = ratio_interval(left, whole, alike)
     return Interval(1 - value, 1 - high, 1 - low)
-
-
-def above_chance(accuracy: Interval, chance: float) -> Interval:
-    """An accuracy minus that of guessing."""
-    return Interval(*(end - chance for end in accuracy))
 
 
 def scene_reliance(judged: Judged) -> Interval | None:
@@ -121,7 +110,7 @@ def scene_reliance(judged: Judged) -> Interval | None:
         "sy": (scene * mixed).sum(-1).mean(1),
     }
 
-    def share(weights: Weights) -> NDArray[np.float64]:
+    def share(weights: Drawn) -> NDArray[np.float64]:
         weights = weights / weights.sum(1, keepdims=True)
         means = {"m": weights @ own, "s": weights @ mean_scene, "y": weights @ mean_mixed}
         moment = {

@@ -16,7 +16,7 @@ of embeddings, it is the decomposition of Stylianou et al. (WACV 2019). If more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.settings import MapKind
 from dsm.models.adapters import TokenMap
 
@@ -119,7 +119,7 @@ def find_layer(module: nn.Module, clip: Tensor) -> Layer:
     if layers and layers[-1] is TOKENS:
         raise UserError(
             "after its last map the network continues with tokens (B, N, D), whose locations are unknown; "
-            f"name a --layer that returns a map{nearest('', _mappers(module, clip))}"
+            f"name a --layer that returns a map{did_you_mean('', _outermost(_map_sizes(module, clip)))}"
         )
     if not layers:
         raise UserError(
@@ -135,19 +135,12 @@ def named_layer(module: nn.Module, name: str, clip: Tensor) -> Layer:
     Raises:
         UserError: there is no such module, or it returns no map.
     """
-    modules = dict(module.named_modules())
-    if name not in modules:
-        raise UserError(f"the network has no layer '{name}'{nearest(name, _mappers(module, clip))}")
-    outputs: list[Any] = []
-    handle = modules[name].register_forward_hook(lambda m, i, o: outputs.append(o))
-    try:
-        with torch.no_grad():
-            module(clip[:1])
-    finally:
-        handle.remove()
-    if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 5 or len(outputs[-1]) != 1:
-        raise UserError(f"layer '{name}' returns no map{nearest(name, _mappers(module, clip))}")
-    return Layer(name, False, tuple(outputs[-1].shape[2:]))
+    sizes = _map_sizes(module, clip)
+    if name not in dict(module.named_modules()):
+        raise UserError(f"the network has no layer '{name}'{did_you_mean(name, _outermost(sizes))}")
+    if name not in sizes:
+        raise UserError(f"layer '{name}' returns no map{did_you_mean(name, _outermost(sizes))}")
+    return Layer(name, False, sizes[name])
 
 
 def activation_map(
@@ -223,20 +216,26 @@ def _only_shrinks(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) ->
     return cast(bool, output[0, 0].numel() < inputs[0][0, 0].numel())
 
 
-def _mappers(module: nn.Module, clip: Tensor) -> list[str]:
-    """Names of the outermost modules that return a map, and of those one level deeper."""
-    names: list[str] = []
+def _map_sizes(module: nn.Module, clip: Tensor) -> dict[str, tuple[int, ...]]:
+    """The size (T', H', W') of the map that each module returns, by the module's name."""
+    sizes: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, one: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 5 and len(output) == 1 and name:
-            names.append(name)
+        if isinstance(output, Tensor) and output.ndim == 5 and len(output) == 1:
+            sizes[name] = tuple(output.shape[2:])
 
     with ExitStack() as hooks, torch.no_grad():
         for name, one in module.named_modules():
             hooks.callback(one.register_forward_hook(partial(note, name)).remove)
         module(clip[:1])
-    depth = min((name.count(".") for name in names), default=0) + 1
-    return [name for name in names if name.count(".") <= depth]
+    return sizes
+
+
+def _outermost(names: Iterable[str]) -> list[str]:
+    """Names of the outermost modules, and of those one level deeper."""
+    named = list(filter(None, names))
+    depth = min((name.count(".") for name in named), default=0) + 1
+    return [name for name in named if name.count(".") <= depth]
 
 
 @contextmanager

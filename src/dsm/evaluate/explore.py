@@ -130,17 +130,10 @@ def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
     return np.where(count > 0, distance.sum(1) / np.maximum(count, 1), 2.0)
 
 
-def rarest(
-    oddness: NDArray[np.float64], videos: Sequence[str], most: int, *, among: NDArray[np.int64] | None = None
-) -> list[int]:
-    """Rows of the rarest clips, rarest first; one per video.
-
-    Args:
-        among: the rows to choose from; None for all.
-    """
-    rows = np.arange(len(oddness)) if among is None else among
+def rarest(oddness: NDArray[np.float64], videos: Sequence[str], most: int) -> list[int]:
+    """Rows of the rarest clips, rarest first; one per video."""
     chosen: dict[str, int] = {}
-    for row in rows[np.argsort(-oddness[rows], kind="stable")].tolist():
+    for row in np.argsort(-oddness, kind="stable").tolist():
         chosen.setdefault(videos[row], row)
         if len(chosen) == most:
             break

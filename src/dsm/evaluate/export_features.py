@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dsm.evaluate.feature_files import ROWS, arrow_tables, pyarrow, write_parquet
-from dsm.evaluate.features import Features
-from dsm.evaluate.filters import class_texts
+from dsm.evaluate.features import Features, label_names
 from dsm.extras import load_extra
 from dsm.files import json_text
 from dsm.video.segments import without_segment
@@ -40,7 +39,7 @@ class Rows:
 
     def names(self) -> list[str | None]:
         """(n,), the class name of each row; None if it has no label."""
-        texts = class_texts(self.features)
+        texts = label_names(self.features)
         return [texts[label] if label >= 0 else None for label in self.features.labels.tolist()]
 
     def columns(self) -> dict[str, Sequence[str | None]]:

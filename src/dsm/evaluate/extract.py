@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +31,6 @@ def extract_features(
     windows: int = 3,
     batch_size: int = 16,
     workers: int = 1,
-    meta: dict[str, Any] | None = None,
-    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Features:
     """Run an encoder over videos; a video's feature is the mean over its windows.
 
@@ -42,16 +38,14 @@ def extract_features(
         encoder: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on its own device.
         windows: clips per video, evenly spread over its length.
         batch_size: videos per batch.
-        on_progress: called with the number of videos done.
 
     Raises:
         VideoError: a video cannot be read.
     """
     (features,) = extract_by_all(
-        [encoder], videos, clip,
-        windows=windows, batch_size=batch_size, workers=workers, on_progress=on_progress,
-    )  # fmt: skip
-    return replace(features, meta=meta or {})
+        [encoder], videos, clip, windows=windows, batch_size=batch_size, workers=workers
+    )
+    return features
 
 
 def extract_by_all(
@@ -74,6 +68,7 @@ def extract_by_all(
         crops: crops per clip, 1 in the middle or 3 along its longer side; a video's feature is their mean.
         seconds: time limit for reading a video; None for no limit.
         precision: number format of the encoders' computation.
+        on_progress: called with the number of videos done.
         on_bad: called with each unreadable video, which is left out; without it the first unreadable video
             raises an error.
 
@@ -87,11 +82,7 @@ def extract_by_all(
     index: list[int] = []
     done = 0
     for batch in load_clips(
-        clips,
-        batch_size,
-        workers=workers,
-        pin_memory=device.type == "cuda",
-        past_bad=on_bad is not None,
+        clips, batch_size, workers=workers, pin_memory=device.type == "cuda", past_bad=on_bad is not None
     ):
         for one in batch["bad"]:
             if on_bad is not None:

@@ -214,7 +214,7 @@ def extract_to_file(
     left = [part for part in mine if not is_intact_zip(files[part])]
     for part in left:
         files[part].unlink(missing_ok=True)  # damaged since an earlier call wrote it
-    done, bad = len(videos) - _videos_in(files, size, len(videos)), 0
+    done, bad = sum(min(size, len(videos) - n * size) for n, file in enumerate(files) if file.exists()), 0
     title = title or f"features by {meta.get('run', 'encoder')}"
     with progress(title, len(videos), start=done, shown=is_first()) as bar:
         parts = batched(range(len(videos)), size)
@@ -262,11 +262,6 @@ def _wait_for(folder: Path, files: Sequence[Path]) -> None:
                 "disk, and run the command again to compute it again."
             )
         time.sleep(LOOK_EVERY)
-
-
-def _videos_in(files: list[Path], size: int, videos: int) -> int:
-    """The number of videos in unfinished parts."""
-    return sum(min(size, videos - part * size) for part, file in enumerate(files) if not file.exists())
 
 
 def _work(

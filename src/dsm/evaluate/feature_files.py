@@ -24,8 +24,8 @@ from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.files import written_aside
 from dsm.inputs import FEATURES
-from dsm.limits import CLASSES, PATH_LENGTH, UNPACKED
-from dsm.seals import DamagedError, check_zip, seal_zip
+from dsm.limits import MOST_CLASSES, PATH_LENGTH
+from dsm.seals import DamagedError, check_zip, room_of, seal_zip
 from dsm.untrusted import checked, parse_json
 
 SUFFIXES = (".npz", ".npy", ".parquet")
@@ -128,8 +128,8 @@ def load_features(path: str | Path, *, half: bool = False) -> Features:
     times = loaded.times is None or loaded.times.shape == (len(loaded.features), 2)
     if shapes != (2, 1, len(loaded), len(loaded)) or not times:
         raise UserError(f"{path}: the shapes of its features, labels and paths do not match.")
-    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < CLASSES:
-        raise UserError(f"{path}: labels must be from {UNLABELLED} to {CLASSES - 1}.")
+    if len(loaded) and not UNLABELLED <= loaded.labels.min() <= loaded.labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: labels must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
     check_paths(loaded.paths, f"{path}: one of its paths")
     chunks = (loaded.features[first : first + ROWS] for first in range(0, len(loaded), ROWS))
     if not all(np.isfinite(chunk).all() for chunk in chunks):
@@ -201,8 +201,7 @@ def _write_npz(file: Path, about: Features, chunks: Iterable[NDArray[np.float32]
 
 def _read_npz(path: Path) -> Features:
     with np.load(path, allow_pickle=False) as arrays:
-        size = path.stat().st_size
-        if sum(one.file_size for one in arrays.zip.infolist()) > UNPACKED * max(size, 2**20):
+        if sum(one.file_size for one in arrays.zip.infolist()) > room_of(path):
             raise ValueError("holds far more than its size")
         check_zip(path)
         mapped = _mapped(path, arrays.zip.getinfo("features.npy"))
@@ -310,7 +309,7 @@ def parquet_table(path: Path) -> Any:
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     # Equal values compress to almost nothing, so both their number and their size are checked.
     held = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
-    if held > UNPACKED * max(path.stat().st_size, 2**20):
+    if held > room_of(path):
         raise ValueError("holds far more than its size")
     return arrow.parquet.read_table(path, page_checksum_verification=True)
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import class_names
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList
+from dsm.data.settings import Grouping
 from dsm.errors import UserError
 from dsm.terminal import note
 from dsm.urls import absolute, is_url
@@ -75,18 +75,23 @@ class Features:
         begin, end = self.times[row].tolist()
         return begin, end
 
-    def groups(self, *, file: Path | None, regex: str) -> list[str] | None:
+    def groups(self, grouping: Grouping) -> list[str] | None:
         """The group of each row, from a table or a regular expression; by default, the video of each clip.
 
         None if every row is its own group.
         """
-        groups = find_groups(self.paths, file=file, regex=regex)
+        groups = grouping.of(self.paths)
         return self.identities() if groups is None and self.times is not None else groups
 
     @property
     def labelled(self) -> bool:
         """Whether every row has a label."""
         return len(self) > 0 and bool((self.labels >= 0).all())
+
+    def need_videos(self, file: Path, why: str) -> None:
+        """Raise UserError if the rows of this file are clips."""
+        if self.times is not None:
+            raise UserError(f"{file}: holds features of clips, but {why}; extract without --per-clip.")
 
     def need_labels(self, name: str) -> None:
         """Raise UserError if a label is missing; ``name`` names the features."""

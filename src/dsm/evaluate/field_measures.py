@@ -18,12 +18,7 @@ from dsm.evaluate.unlabelled import FOLDS, probed
 from dsm.intervals import Interval, correlation, ratio_interval, share_interval
 
 CUT_BY_MOTION = "_by_motion"
-SWAPS = {
-    "random": "background",
-    "same": "same_scene",
-    "near": "near_scene",
-    "far": "far_scene",
-}
+SWAPS = {"random": "background", "same": "same_scene", "near": "near_scene", "far": "far_scene"}
 """HAT's action swaps, with the variant of each."""
 
 

@@ -16,8 +16,8 @@ from dsm.errors import UserError, without_control
 from dsm.evaluate.feature_files import check_paths, parquet_table
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
-from dsm.limits import CLASSES, UNPACKED
-from dsm.seals import check_zip
+from dsm.limits import MOST_CLASSES, UNPACKED
+from dsm.seals import check_zip, room_of
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 READ = (".npz", ".npy", ".parquet", *HDF5)
@@ -68,7 +68,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def _npz(path: Path) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive:
         held = sum(one.file_size for one in archive.infolist())
-    if held > UNPACKED * max(path.stat().st_size, 2**20):
+    if held > room_of(path):
         raise ValueError("its content is far larger than the file")
     check_zip(path)
     by_name = {}
@@ -85,7 +85,7 @@ def _hdf5(path: Path) -> dict[str, Array]:
     import h5py
 
     arrays: dict[str, Array] = {}
-    room = UNPACKED * max(path.stat().st_size, 2**20)
+    room = room_of(path)
     with h5py.File(path, "r") as file:
 
         def take(name: str, one: Any) -> None:
@@ -123,7 +123,7 @@ def _texts(dataset: Any, room: int) -> Array:
 
 def _parquet(path: Path) -> dict[str, Array]:
     table = parquet_table(path)
-    room = UNPACKED * max(path.stat().st_size, 2**20)
+    room = room_of(path)
     arrays: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def features_of(
+def features_from(
     path: Path, arrays: Mapping[str, Array], keys: Keys, classes: Sequence[str] | None = None
 ) -> tuple[Features, Keys]:
     """Convert arrays to features.
@@ -243,8 +243,8 @@ def _labels(path: Path, name: str, values: Array, classes: Sequence[str] | None)
     labels = values.astype(np.int64)
     if not np.array_equal(labels, values):
         raise UserError(f"{path}: its labels {name} are not integers.")
-    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < CLASSES:
-        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {CLASSES - 1}.")
+    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < MOST_CLASSES:
+        raise UserError(f"{path}: its labels {name} must be from {UNLABELLED} to {MOST_CLASSES - 1}.")
     return labels
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsm.data.clips import EvaluationClips
-from dsm.data.lists import VideoList, only_video
+from dsm.data.lists import VideoList, unlabelled
 from dsm.data.loading import load_clips
 from dsm.data.reading import Reader, crop
 from dsm.data.settings import ClipConfig
-from dsm.errors import UserError, machine_fault, nearest
+from dsm.errors import UserError, did_you_mean, machine_fault
 from dsm.evaluate.cam import (
     Layer,
     Score,
@@ -34,7 +34,7 @@ from dsm.evaluate.settings import MapKind, MotionKind, ProbeName
 from dsm.files import csv_text
 from dsm.intervals import mean_interval, share_interval
 from dsm.models.zoo import REFUSALS, refusal
-from dsm.render import to_network
+from dsm.render import from_frames, to_network
 from dsm.runs.results import Row, row_of
 from dsm.terminal import progress, warn
 from dsm.video.flow import compute_flow
@@ -131,7 +131,7 @@ class Looker:
                     f"--target-class {name}: the classes are numbered 0 to {len(self.classes) - 1}."
                 )
         if number < 0:
-            raise UserError(f"--target-class: no class is named '{name}'{nearest(name, self.classes)}")
+            raise UserError(f"--target-class: no class is named '{name}'{did_you_mean(name, self.classes)}")
         self.label, self.score = number, class_score(number)
         return self.classes[number]
 
@@ -140,7 +140,7 @@ class Looker:
         if self.clip.modality == "flow":
             read = torch.from_numpy(np.stack([compute_flow(one) for one in frames])).transpose(1, 2)
         else:
-            read = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
+            read = from_frames(torch.from_numpy(frames))
         return to_network(read.to(_device_of(self.module)), self.clip.modality)
 
 
@@ -153,7 +153,7 @@ def read_frames_of(path: Path, clip: ClipConfig, start: int | None = None) -> Fr
     Raises:
         VideoError: it cannot be read. UserError: it has only one frame, or ends before the clip does.
     """
-    reader = Reader(only_video(path), in_colour(clip))
+    reader = Reader(unlabelled([str(path)], str(path)), in_colour(clip))
     total = reader.total(0)
     if total < 2:
         raise UserError(f"{path}: has only one frame, so nothing moves; give a longer video.")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from dsm.data.clips import EvaluationClips
-from dsm.data.lists import VideoList
+from dsm.data.lists import VideoList, unlabelled
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.inputs import MASKS
@@ -42,9 +41,7 @@ class Masks:
                 f"{folder}: has no masks for {missing[0]} (and {many(len(missing) - 1, 'other')}); for "
                 "a/b.mp4 it needs a folder a/b of pictures, or a video a/b.mp4, white where the actor is."
             )
-        self.files = VideoList(
-            [str(path) for path in paths], videos.labels, np.full(len(videos), -1), Path(), source=str(folder)
-        )
+        self.files = unlabelled(list(map(str, paths)), str(folder))
         self._masks, self._videos = (EvaluationClips(one, clip, windows) for one in (self.files, videos))
 
     def of(self, index: int) -> Tensor:

@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from dsm.disturb.appearance import AddBackground
 from dsm.evaluate.settings import MotionKind, ProbeName
-from dsm.render import to_frames
+from dsm.render import from_frames, to_frames
 from dsm.video.flow import compute_flow
 from dsm.views import LUMA
 
@@ -221,7 +221,7 @@ def mixed(frames: Frames, source: Frames, share: float = 0.5) -> Frames:
     Args:
         frames, source: (T, H, W, 3), of one size.
     """
-    pair = torch.from_numpy(np.stack([frames, source])).permute(0, 4, 1, 2, 3).float() / 255
+    pair = from_frames(torch.from_numpy(np.stack([frames, source])))
     # Share, frame (the middle one) and source: in a batch of two, there is one other clip.
     draws = torch.tensor([[share, 0.5, 0.0], [share, 0.5, 0.0]])
     return to_frames(AddBackground(source="batch").mix(pair, draws, pair)[0])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.inputs import OPPOSITES
 from dsm.untrusted import read_text
 
@@ -66,7 +66,9 @@ def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
             raise UserError(f"{file}: line {number} must be two class names, separated by a tab or a comma.")
         for name in pair:
             if name not in label_of:
-                raise UserError(f"{file}: line {number}: no class is named '{name}'{nearest(name, label_of)}")
+                raise UserError(
+                    f"{file}: line {number}: no class is named '{name}'{did_you_mean(name, label_of)}"
+                )
         pairs.append((label_of[pair[0]], label_of[pair[1]]))
     return pairs
 

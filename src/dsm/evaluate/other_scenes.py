@@ -38,7 +38,7 @@ LOOK = 8
 
 
 @dataclass(frozen=True)
-class Kept:
+class Lent:
     """What a video supplies to others."""
 
     video: int
@@ -58,12 +58,12 @@ class OtherScenes:
     each label, and the last :data:`POOL`."""
 
     def __init__(self) -> None:
-        self._kept: list[Kept] = []  # the latest first
+        self._kept: list[Lent] = []  # the latest first
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def behind(self, label: int) -> list[Kept]:
+    def behind(self, label: int) -> list[Lent]:
         """The latest ``SCENES`` videos of other labels, the latest first.
 
         If there are fewer, they repeat; empty if there are none.
@@ -71,23 +71,23 @@ class OtherScenes:
         other = self.unlike(label)[:SCENES]
         return [other[place % len(other)] for place in range(SCENES)] if other else []
 
-    def unlike(self, label: int) -> list[Kept]:
+    def unlike(self, label: int) -> list[Lent]:
         """All of other labels, the latest first."""
         return [one for one in self._kept if one.label != label]
 
-    def same(self, video: int, label: int) -> Kept | None:
+    def same(self, video: int, label: int) -> Lent | None:
         """The latest other video of this label; None if there is none."""
         return next((one for one in self._kept if one.label == label and one.video != video), None)
 
-    def near_and_far(self, own: Kept) -> tuple[Kept, Kept]:
+    def near_and_far(self, own: Lent) -> tuple[Lent, Lent]:
         """Of the scenes of other labels, the most and the least similar, compared as small pictures."""
         other = self.unlike(own.label)
         distance = [float((one.look - own.look).abs().mean()) for one in other]
         return other[int(np.argmin(distance))], other[int(np.argmax(distance))]
 
-    def add(self, one: Kept) -> None:
+    def add(self, one: Lent) -> None:
         """Add what a video supplies, and drop what no label needs any more."""
-        kept: list[Kept] = []
+        kept: list[Lent] = []
         of_label: Counter[int] = Counter()
         for each in [one, *self._kept]:
             others = (count for label, count in of_label.items() if label != each.label)

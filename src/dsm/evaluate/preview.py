@@ -21,7 +21,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import Broken, TemporalMix
 from dsm.evaluate.settings import LEAST_SIDE
 from dsm.methods.settings import DsmConfig
-from dsm.render import to_frames
+from dsm.render import from_frames, to_frames
 from dsm.video.flow import compute_flow
 from dsm.video.sampling import random_part, random_window
 from dsm.video.source import VideoError
@@ -276,7 +276,7 @@ def _disturbed(
 ) -> tuple[Frames, Tensor]:
     """A clip with its scene broken, and the grid that warped it."""
     clips = np.stack([frames, other])
-    pair = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 255
+    pair = from_frames(torch.from_numpy(clips))
     draws = sld.draw_batch(2, rng, pair)
     mixed = sld.mix(pair, draws)[:1]
     grid = sld.field(draws, identity(frames).expand(2, -1, -1, -1))[:1]

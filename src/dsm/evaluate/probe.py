@@ -26,7 +26,7 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenStrength:
     """A regularisation, and how it was chosen."""
 
     strength: float
@@ -64,7 +64,7 @@ def fit_probe(train: Features, *, strength: float = 1.0) -> Pipeline:
     return logistic(strength).fit(train.features, train.labels)
 
 
-def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> Chosen:
+def choose_strength(train: Features, groups: Sequence[str] | None = None, folds: int = 5) -> ChosenStrength:
     """Choose the regularisation by cross-validation on the training features; ties go to the stronger one.
 
     Args:
@@ -102,7 +102,7 @@ def choose_strength(train: Features, groups: Sequence[str] | None = None, folds:
             model = logistic(strength).fit(train.features[inside], train.labels[inside])
             shares.append(float((model.predict(train.features[outside]) == train.labels[outside]).mean()))
     accuracy = {strength: float(np.mean(shares)) for strength, shares in hits.items()}
-    return Chosen(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
+    return ChosenStrength(max(STRENGTHS, key=lambda strength: (accuracy[strength], -strength)), accuracy)
 
 
 def need_classes(train: Features) -> None:

@@ -1,10 +1,11 @@
-"""Search in an archive: the videos nearest to a query clip.
+"""Search in an archive: the videos nearest to a query clip, among those that fit by path, camera and label.
 
 A query clip is encoded with the weights and the clip shape of the index.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from dsm.data.clips import CORNERS, EvaluationClips
-from dsm.data.lists import only_video
+from dsm.data.lists import unlabelled
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import best_device
-from dsm.errors import UserError
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.faiss_index import Parts
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
@@ -129,6 +130,50 @@ class ArchiveIndex:
         return near.places[0], near.similarities[0]
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Conditions on the videos to search; an empty string sets none."""
+
+    path: str = ""
+    """Text in the path or, with * or ?, a pattern for the whole path; case is ignored."""
+    camera: str = ""
+    label: str = ""
+    """A class name, or a number."""
+
+
+def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> NDArray[np.bool_] | None:
+    """(n,), which rows match; None if there are no conditions.
+
+    Raises:
+        UserError: no row has this camera or label, or none matches.
+    """
+    if filters == Filters():
+        return None
+    fits = np.ones(len(features), bool)
+    if filters.path:
+        wanted = filters.path.lower()
+        pattern = any(mark in wanted for mark in "*?")
+        lower = (path.lower() for path in features.paths)
+        fits &= [fnmatch.fnmatchcase(path, wanted) if pattern else wanted in path for path in lower]
+    if filters.camera:
+        if filters.camera not in cameras:
+            raise UserError(
+                f"no video is from the camera {filters.camera!r}{did_you_mean(filters.camera, set(cameras))}"
+            )
+        fits &= np.asarray(cameras) == filters.camera
+    if filters.label:
+        names = label_names(features)
+        number = names.index(filters.label) if filters.label in names else -2
+        if filters.label.isascii() and filters.label.isdigit() and len(filters.label) < 10 and number < 0:
+            number = int(filters.label)
+        if not (features.labels == number).any():
+            raise UserError(f"no video has the label {filters.label!r}{did_you_mean(filters.label, names)}")
+        fits &= features.labels == number
+    if not fits.any():
+        raise UserError("no video has this path, camera and label together; drop one of them.")
+    return fits
+
+
 def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
     """(n,), which rows are of a query's own file, links followed."""
     file = Path(without_segment(str(query)))
@@ -145,9 +190,12 @@ def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
     return own
 
 
-def told_apart(cosines: Sequence[float], least: int = 3, most: int = 6) -> list[str]:
+FINEST = 6
+
+
+def told_apart(cosines: Sequence[float], least: int = 3) -> list[str]:
     """Cosines as text, with as many digits as are needed to distinguish neighbours in the list."""
-    for digits in range(least, most + 1):
+    for digits in range(least, FINEST + 1):
         texts = [f"{one:.{digits}f}" for one in cosines]
         pairs = zip(cosines, cosines[1:], texts, texts[1:], strict=False)
         if all(a == b or abs(a - b) < ROUNDING or one != two for a, b, one, two in pairs):
@@ -262,7 +310,9 @@ class QueryEncoder:
         """
         if not video.exists() and not in_pack(video):
             raise UserError(f"{video}: no such video (--query).")
-        reader = EvaluationClips(only_video(video), self.clip, self.windows, self.crops, every=self.every)
+        reader = EvaluationClips(
+            unlabelled([str(video)], str(video)), self.clip, self.windows, self.crops, every=self.every
+        )
         pieces = reader.pieces(0, CLIP_PIXELS) if seconds is None else [reader.around(0, seconds)]
         device = next(self._encoder.parameters()).device
         at_once = max(min(CLIP_PIXELS // (self.clip.frames_to_read * self.clip.size**2), AT_ONCE), 1)

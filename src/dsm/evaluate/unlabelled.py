@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predi
 
 from dsm.evaluate.nearest import nearest
 from dsm.evaluate.probe import logistic
-from dsm.intervals import Interval, Weights, bootstrap, share_interval
+from dsm.intervals import Drawn, Interval, bootstrap, share_interval
 
 Matrix = NDArray[np.float32]
 ALIKE = 0.5
@@ -66,7 +66,7 @@ def static_and_dynamic(
         return {}
     own, pairs = _standard(clips), [_standard(shuffled), _standard(recoloured)]
 
-    def kinds(weights: Weights) -> NDArray[np.bool_]:
+    def kinds(weights: Drawn) -> NDArray[np.bool_]:
         static, dynamic = (_correlations(own, other, weights) > ALIKE for other in pairs)
         return np.stack([static & ~dynamic, dynamic & ~static, static & dynamic, ~static & ~dynamic])
 
@@ -157,7 +157,7 @@ def _standard(features: Matrix) -> NDArray[np.float64]:
 
 
 def _correlations(
-    one: NDArray[np.float64], other: NDArray[np.float64], weights: Weights
+    one: NDArray[np.float64], other: NDArray[np.float64], weights: Drawn
 ) -> NDArray[np.float64]:
     """Weighted correlations of columns: (n, D), (n, D), (m, n) -> (m, D); 0 if a column is constant."""
     weights = weights / weights.sum(1, keepdims=True)

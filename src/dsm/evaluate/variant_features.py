@@ -22,11 +22,11 @@ from dsm.data.settings import ClipConfig
 from dsm.disturb.scene import drift, moving_mask, scene_around, steadiness, still_scene, swap_scene
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.other_scenes import LEAST, Kept, OtherScenes, draw_order
+from dsm.evaluate.other_scenes import LEAST, Lent, OtherScenes, draw_order
 from dsm.evaluate.variants import Seen, Variant
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
-from dsm.render import to_network
+from dsm.render import from_frames, to_frames, to_network
 from dsm.video.flow import compute_flow
 from dsm.video.source import BadVideo
 
@@ -222,7 +222,7 @@ class _Making:
             ]
             for encoder, row in zip(self._encoders, self._rows, strict=True):
                 row[name].append(_encode(encoder, views, self._clip, self._windows, self._precision))
-            self._pictures.setdefault(name, _to_look_at(views[0][0, 0]))
+            self._pictures.setdefault(name, to_frames(views[0][0, 0]))
 
     def result(self) -> VariantFeatures:
         if not self.judged:
@@ -257,7 +257,7 @@ FLOWN, FLOWN_SIDE = 9, 96
 """Frames of a video, and pixels of their shorter side, for the flow that detects a moving camera."""
 
 
-def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Kept, Tensor]:
+def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Lent, Tensor]:
     """A video's scene and still actor, and the mask (W, 1, T, H, W) of what moves in its clips.
 
     ``mask``: the mask of the actors, if it is known.
@@ -271,7 +271,7 @@ def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[
     window = len(clips) // 2
     frame = int(moving[window, 0].mean((-2, -1)).argmax())
     actor = torch.cat([clips[window, :, frame], moving[window, :, frame]])[None, :, None]
-    return Kept(video, label, scene, actor), moving
+    return Lent(video, label, scene, actor), moving
 
 
 @torch.no_grad()
@@ -300,7 +300,7 @@ def shown(
     apart = []
     for place in (video, lender):
         decoded: Tensor = clips_of.sample(place)["clips"]
-        clips = decoded.permute(0, 4, 1, 2, 3).float() / 255
+        clips = from_frames(decoded)
         mask = masks.of(place) if masks is not None else None
         apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
     (clips, own, moving), (_, other, _) = apart
@@ -308,7 +308,7 @@ def shown(
     lent = (other.scene, other.scene, other.scene, other.scene, other.actor)
     seen = Seen(clips[middle], own.scene, moving[middle], *lent)
     changed = variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
-    return _to_look_at(clips[read // 2]), _to_look_at(changed[0, 0])
+    return to_frames(clips[read // 2]), to_frames(changed[0, 0])
 
 
 COVERED = 2
@@ -347,11 +347,6 @@ def _encode(
     pieces = torch.chunk(torch.cat(list(views)).flatten(0, 1), max(parts * each // windows, 1))
     features = torch.cat([encode(encoder, _to_network(piece, clip), precision).float() for piece in pieces])
     return features.reshape(len(views), parts, each, features.shape[-1]).mean(2).cpu().numpy()
-
-
-def _to_look_at(clip: Tensor) -> NDArray[np.uint8]:
-    frames: NDArray[np.uint8] = (clip.clamp(0, 1) * 255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
-    return frames
 
 
 def _to_network(clips: Tensor, clip: ClipConfig) -> Tensor:

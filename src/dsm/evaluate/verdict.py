@@ -9,8 +9,8 @@ from typing import Literal
 from dsm.evaluate.field_measures import CUT_BY_MOTION
 from dsm.intervals import Interval
 
-Numbers = Mapping[str, Interval | float | None]
-"""Measures by name: an interval, a number without one, or None if it cannot be measured."""
+Numbers = Mapping[str, Interval | None]
+"""Measures by name; None if it cannot be measured."""
 
 STEADY_ENOUGH = 0.5
 """The camera counts as still if at least this share of the picture shows the still scene."""
@@ -25,7 +25,7 @@ NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
 
 
 @dataclass(frozen=True)
-class Footage:
+class Allowed:
     """What can be measured on a list of videos, and why."""
 
     still: bool
@@ -33,7 +33,7 @@ class Footage:
     why: str
 
 
-def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage:
+def allowed(steady: float, masked: bool, drift: float = float("nan")) -> Allowed:
     """Decide which measures count.
 
     Args:
@@ -43,21 +43,21 @@ def footage(steady: float, masked: bool, drift: float = float("nan")) -> Footage
     """
     if masked:
         why = "With masks of the actors given, scenes are exchanged, and numbers compare with published ones."
-        return Footage(True, why)
+        return Allowed(True, why)
     share = f"{100 * steady:.0f}% of the picture shows a still scene"
     moving = (
         "so scenes cannot be exchanged: the verdict uses single frames, their order and what the features "
         "encode. Clips without appearance, which need no still camera, are among all numbers."
     )
     if drift > DRIFTING:
-        return Footage(
+        return Allowed(
             False,
             f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its side from frame to "
             f"frame (the camera moves), {moving}",
         )
     if steady >= STEADY_ENOUGH:
-        return Footage(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
-    return Footage(False, f"Only {share} (the camera may move), {moving}")
+        return Allowed(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
+    return Allowed(False, f"Only {share} (the camera may move), {moving}")
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ MOVING: dict[str, Chosen] = {
         "Static dimensions", "share of its features that encode the picture but not the motion", False
     ),
     "dimensions_dynamic": Chosen(
-        "Dynamic dimensions",
-        "share of its features that encode the motion but not the picture",
-        True,
+        "Dynamic dimensions", "share of its features that encode the motion but not the picture", True
     ),
     "direction_sensitivity": Chosen(
         "Direction sensitivity", "share of its skill lost when played backwards", True
@@ -119,7 +117,7 @@ MORE: dict[str, Chosen] = {
 """Shown if one of the five cannot be measured."""
 
 
-def five(found: Footage, numbers: list[Numbers]) -> dict[str, Chosen]:
+def five(found: Allowed, numbers: list[Numbers]) -> dict[str, Chosen]:
     """The card's measures, at most five, by full name: those measured for at least one encoder."""
     known = {name for each in numbers for name, value in each.items() if value is not None}
     wanted = {**(STILL if found.still else MOVING), **MORE}
@@ -141,49 +139,36 @@ class Verdict:
     """A short form, for a badge."""
 
 
-def verdict(found: Footage, numbers: Numbers) -> Verdict:
+def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     """The verdict from scene reliance if scenes can be exchanged, otherwise from motion gain.
 
     A threshold is passed only if the whole interval passes it.
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
-    if not isinstance(gain, Interval):
+    if gain is None:
         sentence = "It is not clearly better than chance here, so what it relies on cannot be measured"
-        if found.still and isinstance(reliance, Interval):
+        if found.still and reliance is not None:
             sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
         return Verdict("unknown", f"{sentence}.", "no skill")
-    if found.still and isinstance(reliance, Interval):
-        text = f"{_percent(reliance)} scene"
+    if found.still and reliance is not None:
+        text = f"{reliance.value:.0%} scene"
         share = f"scene reliance {_words(reliance)}"
-        if _high(reliance) < LITTLE:
+        if reliance.ends[1] < LITTLE:
             return Verdict("motion", f"It relies on motion ({share}).", text)
-        if _low(reliance) > MUCH:
+        if reliance.ends[0] > MUCH:
             return Verdict(
                 "scene", f"It relies on the scene ({share}): expect worse results in other places.", text
             )
         return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
-    text = f"{_percent(gain)} motion gain"
+    text = f"{gain.value:.0%} motion gain"
     share = f"motion gain {_words(gain)}"
-    if _low(gain) > CLEARLY_MOVING:
+    if gain.ends[0] > CLEARLY_MOVING:
         return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
-    if _high(gain) < NEARLY_STILL:
+    if gain.ends[1] < NEARLY_STILL:
         return Verdict("scene", f"It relies on the picture: single frames are nearly enough ({share}).", text)
     return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
 
 
-def _low(value: Interval) -> float:
-    return value.low if value.low == value.low else value.value
-
-
-def _high(value: Interval) -> float:
-    return value.high if value.high == value.high else value.value
-
-
-def _percent(value: Interval) -> str:
-    return f"{100 * value.value:.0f}%"
-
-
 def _words(value: Interval) -> str:
-    if value.low != value.low:
-        return _percent(value)
-    return f"{_percent(value)}, 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}"
+    ends = f", 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}" if value.known else ""
+    return f"{value.value:.0%}{ends}"

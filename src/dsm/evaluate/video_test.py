@@ -80,7 +80,6 @@ def predict(
     classes: int,
     windows: int = 10,
     crops: int = 1,
-    batch_size: int = 4,
     workers: int = 1,
     seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -100,7 +99,7 @@ def predict(
     """
     check_labels(videos, classes)
     (features,) = extract_by_all(
-        [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=batch_size,
+        [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=4,
         workers=workers, seconds=seconds, on_progress=on_progress, on_bad=lambda _: None,
     )  # fmt: skip
     return Predictions(features.features, features.labels, features.paths, len(videos) - len(features))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.methods.settings import ClassifyConfig
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Classifier
@@ -38,7 +38,7 @@ class Classify(nn.Module):
         self.frozen_stages: list[str] = []
         if config.train_from:
             if config.train_from not in self.stages:
-                known = nearest(config.train_from, self.stages) if self.stages else "; it has none"
+                known = did_you_mean(config.train_from, self.stages) if self.stages else "; it has none"
                 raise UserError(f"--train-from: the encoder has no stage '{config.train_from}'{known}")
             self.frozen_stages = self.stages[: self.stages.index(config.train_from)]
         for module in self._frozen():

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.models.settings import HeadKind
 from dsm.views import NegativeLook
 
@@ -203,7 +203,7 @@ def check_method(name: str) -> None:
     names = [one.name.replace("_", "-") for one in fields(MethodSettings)]
     names += [name for name in (registry.METHODS if registry else ()) if name not in names]
     if name not in names:
-        raise UserError(f"unknown method '{name}'{nearest(name, names)}")
+        raise UserError(f"unknown method '{name}'{did_you_mean(name, names)}")
 
 
 @dataclass(frozen=True)

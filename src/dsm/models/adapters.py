@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from dsm.errors import UserError, first_line, nearest
+from dsm.errors import UserError, did_you_mean, first_line
 from dsm.extras import load_extra
 from dsm.models.families import ALIASES, FAMILIES, Family, Readout
 
@@ -169,7 +169,7 @@ def create_torchvision(name: str, **settings: Any) -> nn.Module:
     video = importlib.import_module("torchvision.models.video")
     names = library.list_models(module=video)
     if name not in names:
-        raise UserError(f"torchvision has no video model '{name}'{nearest(name, names)}")
+        raise UserError(f"torchvision has no video model '{name}'{did_you_mean(name, names)}")
     _only_colours("tv:" + name, settings)
     return HeadlessEncoder(_built("tv:" + name, lambda: library.get_model(name, weights=None, **settings)))
 
@@ -182,10 +182,12 @@ def create_timm(name: str, **settings: Any) -> nn.Module:
     """
     library = _library("timm", "timm")
     if not library.is_model(name):
-        raise UserError(f"timm has no model '{name}'{nearest(name, library.list_models())}")
+        raise UserError(f"timm has no model '{name}'{did_you_mean(name, library.list_models())}")
     _only_colours("timm:" + name, settings)
     for one in settings.keys() - set(TIMM_SETTINGS):
-        raise UserError(f"timm:{name} has no setting '{one}' that dsm passes on{nearest(one, TIMM_SETTINGS)}")
+        raise UserError(
+            f"timm:{name} has no setting '{one}' that dsm passes on{did_you_mean(one, TIMM_SETTINGS)}"
+        )
     make = library.create_model
     return FrameEncoder(
         _built("timm:" + name, lambda: make(name, pretrained=False, num_classes=0, **settings))
@@ -215,7 +217,7 @@ def create_transformers(name: str, *, readout: Readout | None = None, **settings
     """
     family = family_of(name)
     for one in settings.keys() - known_settings(name) - {"in_channels"}:
-        raise UserError(f"hf:{name} has no setting '{one}'{nearest(one, known_settings(name))}")
+        raise UserError(f"hf:{name} has no setting '{one}'{did_you_mean(one, known_settings(name))}")
     return _built(
         "hf:" + name,
         lambda: as_encoder(model_class(name)(make_config(name, settings)), family, readout or family.readout),
@@ -235,7 +237,9 @@ def family_of(name: str) -> Family:
     """The family of a model type. Raises UserError if dsm has no adapter for it."""
     name = ALIASES.get(name, name)
     if name not in FAMILIES:
-        raise UserError(f"dsm has no adapter for the transformers model '{name}'{nearest(name, FAMILIES)}")
+        raise UserError(
+            f"dsm has no adapter for the transformers model '{name}'{did_you_mean(name, FAMILIES)}"
+        )
     return FAMILIES[name]
 
 

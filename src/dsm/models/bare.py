@@ -313,8 +313,5 @@ def _build_vjepa(found: Found, name: str) -> Published:
         "", "vjepa2", "", loaded=list(wanted), left=[one for one in tensors if one not in wanted],
         normalization=IMAGENET, filled=numbers, wanted=numbers,
     )  # fmt: skip
-    about = {
-        **with_ours,
-        "clip": {"frames": frames, "stride": 2, "resize": side * 256 // 224, "size": side},
-    }
+    about = {**with_ours, "clip": {"frames": frames, "stride": 2, "resize": side * 256 // 224, "size": side}}
     return Published(Renormalized(encoder, IMAGENET).eval(), about, report)

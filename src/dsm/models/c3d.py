@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import nn
 
-from dsm.models.pooling import MaxPool, pool, pooled_dim
+from dsm.models.pooling import Backbone, MaxPool
 from dsm.models.settings import Pooling
 
 
@@ -26,33 +26,25 @@ class Unit(nn.Sequential):
         )
 
 
-class C3D(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512)."""
+class C3D(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, 512).
+
+    The feature map is (B, 512, T/8, H/16, W/16).
+    """
 
     def __init__(self, in_channels: int = 3, pooling: Pooling = "avg") -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.stages = nn.Sequential(
-            OrderedDict(
-                conv1=Unit(in_channels, 64),
-                pool1=MaxPool((1, 2, 2)),
-                conv2=Unit(64, 128),
-                pool2=MaxPool((2, 2, 2)),
-                conv3a=Unit(128, 256),
-                conv3b=Unit(256, 256),
-                pool3=MaxPool((2, 2, 2)),
-                conv4a=Unit(256, 512),
-                conv4b=Unit(512, 512),
-                pool4=MaxPool((2, 2, 2)),
-                conv5a=Unit(512, 512),
-                conv5b=Unit(512, 512),
-            )
+        stages = OrderedDict(
+            conv1=Unit(in_channels, 64),
+            pool1=MaxPool((1, 2, 2)),
+            conv2=Unit(64, 128),
+            pool2=MaxPool((2, 2, 2)),
+            conv3a=Unit(128, 256),
+            conv3b=Unit(256, 256),
+            pool3=MaxPool((2, 2, 2)),
+            conv4a=Unit(256, 512),
+            conv4b=Unit(512, 512),
+            pool4=MaxPool((2, 2, 2)),
+            conv5a=Unit(512, 512),
+            conv5b=Unit(512, 512),
         )
-        self.feature_dim = pooled_dim(512, pooling)
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 512, T/8, H/16, W/16)."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
+        super().__init__(stages, 512, pooling)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsm.errors import UserError, first_line, nearest
+from dsm.errors import UserError, did_you_mean, first_line
 from dsm.extras import load_extra
 from dsm.limits import SETTINGS_BYTES
 from dsm.models.checkpoint_file import read_tensors
@@ -180,7 +180,7 @@ def fetch_torchvision(what: str) -> Path:
         return Path(what)
     if what not in TORCHVISION:
         raise UserError(
-            f"tv:{what}: neither a file nor one of {', '.join(TORCHVISION)}{nearest(what, TORCHVISION)}"
+            f"tv:{what}: neither a file nor one of {', '.join(TORCHVISION)}{did_you_mean(what, TORCHVISION)}"
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[what]
     if file.is_file():

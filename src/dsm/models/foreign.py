@@ -264,7 +264,11 @@ def _match(
         names: names without the prefix -> full names in ``tensors``.
     """
     inner = {name: tensors[whole] for name, whole in names.items()}
-    theirs = {renamed(name, source.renames): name for name in inner if not _is_head(name, source)}
+    theirs = {
+        renamed(name, source.renames): name
+        for name in inner
+        if not any(re.match(pattern, name) for pattern in source.left)
+    }
     settings = dict(source.settings)
     stem = next((name for name in theirs if _STEM.match(name)), None)
     if stem is None or inner[theirs[stem]].dim() != 5:
@@ -312,10 +316,6 @@ def _blank_state(backbone: str, settings: tuple[tuple[str, Any], ...]) -> dict[s
 def _rank(match: Match) -> tuple[float, bool, bool]:
     """Sort key: better matches are greater; ties go to sources whose head is found or which have none."""
     return match.likeness, match.head is not None, match.source.head is None
-
-
-def _is_head(name: str, source: Source) -> bool:
-    return any(re.match(pattern, name) for pattern in source.left)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Triple, pool, pooled_dim
+from dsm.models.pooling import Backbone, Triple
 from dsm.models.settings import Pooling
 
 
@@ -82,40 +82,32 @@ class Mixed(nn.Module):
         return torch.cat([self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
 
 
-class I3D(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
+class I3D(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, 1024).
+
+    The feature map is (B, 1024, ceil(T/8), ceil(H/32), ceil(W/32)).
+    """
 
     def __init__(self, in_channels: int = 3, pooling: Pooling = "avg", norm_eps: float = 1e-5) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.stages = nn.Sequential(
-            OrderedDict(
-                conv1=Unit(in_channels, 64, 7, stride=2),
-                pool2=MaxPool((1, 3, 3), (1, 2, 2)),
-                conv2b=Unit(64, 64, 1),
-                conv2c=Unit(64, 192, 3),
-                pool3=MaxPool((1, 3, 3), (1, 2, 2)),
-                mixed3b=Mixed(192, (64, 96, 128, 16, 32, 32)),
-                mixed3c=Mixed(256, (128, 128, 192, 32, 96, 64)),
-                pool4=MaxPool((3, 3, 3), (2, 2, 2)),
-                mixed4b=Mixed(480, (192, 96, 208, 16, 48, 64)),
-                mixed4c=Mixed(512, (160, 112, 224, 24, 64, 64)),
-                mixed4d=Mixed(512, (128, 128, 256, 24, 64, 64)),
-                mixed4e=Mixed(512, (112, 144, 288, 32, 64, 64)),
-                mixed4f=Mixed(528, (256, 160, 320, 32, 128, 128)),
-                pool5=MaxPool((2, 2, 2), (2, 2, 2)),
-                mixed5b=Mixed(832, (256, 160, 320, 32, 128, 128)),
-                mixed5c=Mixed(832, (384, 192, 384, 48, 128, 128)),
-            )
+        stages = OrderedDict(
+            conv1=Unit(in_channels, 64, 7, stride=2),
+            pool2=MaxPool((1, 3, 3), (1, 2, 2)),
+            conv2b=Unit(64, 64, 1),
+            conv2c=Unit(64, 192, 3),
+            pool3=MaxPool((1, 3, 3), (1, 2, 2)),
+            mixed3b=Mixed(192, (64, 96, 128, 16, 32, 32)),
+            mixed3c=Mixed(256, (128, 128, 192, 32, 96, 64)),
+            pool4=MaxPool((3, 3, 3), (2, 2, 2)),
+            mixed4b=Mixed(480, (192, 96, 208, 16, 48, 64)),
+            mixed4c=Mixed(512, (160, 112, 224, 24, 64, 64)),
+            mixed4d=Mixed(512, (128, 128, 256, 24, 64, 64)),
+            mixed4e=Mixed(512, (112, 144, 288, 32, 64, 64)),
+            mixed4f=Mixed(528, (256, 160, 320, 32, 128, 128)),
+            pool5=MaxPool((2, 2, 2), (2, 2, 2)),
+            mixed5b=Mixed(832, (256, 160, 320, 32, 128, 128)),
+            mixed5c=Mixed(832, (384, 192, 384, 48, 128, 128)),
         )
-        self.feature_dim = pooled_dim(1024, pooling)
+        super().__init__(stages, 1024, pooling)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.eps = norm_eps  # 1e-3 in the weights of Carreira & Zisserman
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 1024, ceil(T/8), ceil(H/32), ceil(W/32))."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)

@@ -1,6 +1,9 @@
-"""Pooling of a feature map to one vector per clip, and max pooling that fits clips of any size."""
+"""Stages and pooling, which all backbones have in common, and max pooling that fits clips of any size."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +32,26 @@ def pool(feature_map: Tensor, pooling: Pooling) -> Tensor:
 def pooled_dim(channels: int, pooling: Pooling) -> int:
     """Output dimensions of :func:`pool` for a map with ``channels`` channels."""
     return channels * (2 if pooling == "avgmax" else 1)
+
+
+class Backbone(nn.Module):
+    """Stages one after the other, then pooling: (B, C, T, H, W) -> (B, ``feature_dim``).
+
+    Args:
+        stages: by name; the last one's output has ``channels`` channels.
+    """
+
+    def __init__(self, stages: Mapping[str, nn.Module], channels: int, pooling: Pooling) -> None:
+        super().__init__()
+        self.stages, self.pooling = nn.Sequential(OrderedDict(stages)), pooling
+        self.feature_dim = pooled_dim(channels, pooling)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, ``channels``, T', H', W'), by the strides of the stages."""
+        return self.stages(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(self.feature_map(x), self.pooling)
 
 
 class MaxPool(nn.Module):

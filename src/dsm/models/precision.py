@@ -13,7 +13,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -103,10 +103,7 @@ def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
 
 
 def may_be_wrong(
-    size: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
     """Whether a bfloat16 convolution of an input of this depth, height and width may give wrong gradients.
 
@@ -128,19 +125,24 @@ def stride_may_be_wrong(size: int, kernel: int, stride: int, padding: int) -> bo
     return kernel > 1 and stride > 1 and (stride > 2 or (size + 2 * padding - kernel) // stride == 0)
 
 
-def _strided(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> bool:
+class _Convolution(NamedTuple):
+    """The arguments of ``torch.conv2d`` and ``torch.conv3d``."""
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: int | Sequence[int] = 1
+    padding: str | int | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+
+
+def _strided(one: _Convolution) -> bool:
     """:func:`stride_may_be_wrong` of a convolution; autocast does not change double precision."""
-    kernel = (weight.shape[-1] - 1) * _last(dilation) + 1
-    pad = 0 if isinstance(padding, str) else _last(padding)  # "same" allows no strides
-    return input.dtype != torch.float64 and stride_may_be_wrong(input.shape[-1], kernel, _last(stride), pad)
+    kernel = (one.weight.shape[-1] - 1) * _last(one.dilation) + 1
+    pad = 0 if isinstance(one.padding, str) else _last(one.padding)  # "same" allows no strides
+    wrong = stride_may_be_wrong(one.input.shape[-1], kernel, _last(one.stride), pad)
+    return wrong and one.input.dtype != torch.float64
 
 
 def _last(value: int | Sequence[int]) -> int:
@@ -168,28 +170,21 @@ class _Guard(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.conv2d, torch.conv3d) and _strided(*args, **kwargs):
+        if func in (torch.conv2d, torch.conv3d) and _strided(_Convolution(*args, **kwargs)):
             with torch.autocast("cpu", enabled=False):
                 exact = func(*_to_float32(args), **{k: _to_float32(v) for k, v in kwargs.items()})
             return exact.bfloat16()
         if func is torch.conv3d:
-            return _conv3d(*args, **kwargs)
+            return _conv3d(_Convolution(*args, **kwargs))
         if func in (F.max_pool3d, torch.max_pool3d):
             with torch.autocast("cpu", enabled=False):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
 
-def _conv3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor:
+def _conv3d(one: _Convolution) -> Tensor:
     """``torch.conv3d`` under autocast to bfloat16 on CPU."""
+    input, weight, bias, stride, padding, dilation, groups = one
     if input.ndim == 5:
         # In the other layout bfloat16 takes ten times as long; this copies only if needed.
         input = input.contiguous(memory_format=torch.channels_last_3d)

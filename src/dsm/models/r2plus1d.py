@@ -13,7 +13,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Triple, pool, pooled_dim
+from dsm.models.pooling import Backbone, Triple
 from dsm.models.settings import Pooling
 
 
@@ -64,8 +64,11 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
-class R2Plus1D(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512)."""
+class R2Plus1D(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, 512).
+
+    The feature map is (B, 512, T/8, H/16, W/16).
+    """
 
     def __init__(
         self,
@@ -75,8 +78,6 @@ class R2Plus1D(nn.Module):
         *,
         published: bool = False,
     ) -> None:
-        super().__init__()
-        self.pooling = pooling
         middle = None if published else 45
         stages: dict[str, nn.Module] = {
             "conv1": SplitConv(in_channels, 64, (3, 7, 7), (1, 2, 2), middle),
@@ -91,18 +92,10 @@ class R2Plus1D(nn.Module):
                 blocks.append(Block(inputs, width, stride, published=published))
                 inputs = width
             stages[f"layer{number}"] = nn.Sequential(*blocks)
-        self.stages = nn.Sequential(OrderedDict(stages))
-        self.feature_dim = pooled_dim(512, pooling)
+        super().__init__(stages, 512, pooling)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 512, T/8, H/16, W/16)."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
 
 
 r2plus1d10 = partial(R2Plus1D, (1, 1, 1, 1), published=True)

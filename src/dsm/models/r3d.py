@@ -14,7 +14,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, Triple, pool, pooled_dim
+from dsm.models.pooling import Backbone, MaxPool, Triple
 from dsm.models.settings import Pooling
 
 Stem = Literal["7x7x7", "3x7x7"]
@@ -88,8 +88,11 @@ class Bottleneck(nn.Module):
         return F.relu(self.norm3(self.conv3(y)) + self.shortcut(x), inplace=True)
 
 
-class R3D(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 512), for ``r3d50`` (B, 2048)."""
+class R3D(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, 512), for ``r3d50`` (B, 2048).
+
+    The feature map is (B, 512 or 2048, T/16, H/32, W/32); with the stem 3x7x7 (…, T/8, H/16, W/16).
+    """
 
     def __init__(
         self,
@@ -101,8 +104,6 @@ class R3D(nn.Module):
         shortcut: Shortcut = "B",
         flat_from: int | None = None,
     ) -> None:
-        super().__init__()
-        self.pooling = pooling
         deep = 7 if stem == "7x7x7" else 3
         stages: dict[str, nn.Module] = {
             "conv1": nn.Conv3d(in_channels, 64, (deep, 7, 7), (1, 2, 2), (deep // 2, 3, 3), bias=False),
@@ -120,18 +121,10 @@ class R3D(nn.Module):
                 blocks.append(block(inputs, width, stride, shortcut, flat))
                 inputs = width * block.widening
             stages[f"layer{number}"] = nn.Sequential(*blocks)
-        self.stages = nn.Sequential(OrderedDict(stages))
-        self.feature_dim = pooled_dim(inputs, pooling)
+        super().__init__(stages, inputs, pooling)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 512 or 2048, T/16, H/32, W/32); with the stem 3x7x7 (…, T/8, H/16, W/16)."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
 
 
 r3d18 = partial(R3D, BasicBlock, (2, 2, 2, 2))

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dsm.models.pooling import MaxPool, Triple, pool, pooled_dim
+from dsm.models.pooling import Backbone, MaxPool, Triple
 from dsm.models.settings import Pooling
 
 
@@ -73,41 +73,33 @@ class Mixed(nn.Module):
         return torch.cat([self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
 
 
-class S3D(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, 1024)."""
+class S3D(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, 1024).
+
+    The feature map is (B, 1024, T/8, H/32, W/32).
+    """
 
     def __init__(self, gating: bool = False, in_channels: int = 3, pooling: Pooling = "avg") -> None:
-        super().__init__()
-        self.pooling = pooling
         mixed = partial(Mixed, gating=gating)
-        self.stages = nn.Sequential(
-            OrderedDict(
-                conv1=Separable(in_channels, 64, 7, stride=2, gating=gating),
-                pool2=MaxPool((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-                conv2b=Unit(64, 64, (1, 1, 1)),
-                conv2c=Separable(64, 192, 3, gating=gating),
-                pool3=MaxPool((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-                mixed3b=mixed(192, (64, 96, 128, 16, 32, 32)),
-                mixed3c=mixed(256, (128, 128, 192, 32, 96, 64)),
-                pool4=MaxPool((3, 3, 3), (2, 2, 2), (1, 1, 1)),
-                mixed4b=mixed(480, (192, 96, 208, 16, 48, 64)),
-                mixed4c=mixed(512, (160, 112, 224, 24, 64, 64)),
-                mixed4d=mixed(512, (128, 128, 256, 24, 64, 64)),
-                mixed4e=mixed(512, (112, 144, 288, 32, 64, 64)),
-                mixed4f=mixed(528, (256, 160, 320, 32, 128, 128)),
-                pool5=MaxPool((2, 2, 2)),
-                mixed5b=mixed(832, (256, 160, 320, 32, 128, 128)),
-                mixed5c=mixed(832, (384, 192, 384, 48, 128, 128)),
-            )
+        stages = OrderedDict(
+            conv1=Separable(in_channels, 64, 7, stride=2, gating=gating),
+            pool2=MaxPool((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            conv2b=Unit(64, 64, (1, 1, 1)),
+            conv2c=Separable(64, 192, 3, gating=gating),
+            pool3=MaxPool((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            mixed3b=mixed(192, (64, 96, 128, 16, 32, 32)),
+            mixed3c=mixed(256, (128, 128, 192, 32, 96, 64)),
+            pool4=MaxPool((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+            mixed4b=mixed(480, (192, 96, 208, 16, 48, 64)),
+            mixed4c=mixed(512, (160, 112, 224, 24, 64, 64)),
+            mixed4d=mixed(512, (128, 128, 256, 24, 64, 64)),
+            mixed4e=mixed(512, (112, 144, 288, 32, 64, 64)),
+            mixed4f=mixed(528, (256, 160, 320, 32, 128, 128)),
+            pool5=MaxPool((2, 2, 2)),
+            mixed5b=mixed(832, (256, 160, 320, 32, 128, 128)),
+            mixed5c=mixed(832, (384, 192, 384, 48, 128, 128)),
         )
-        self.feature_dim = pooled_dim(1024, pooling)
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 1024, T/8, H/32, W/32)."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
+        super().__init__(stages, 1024, pooling)
 
 
 s3d = partial(S3D, False)

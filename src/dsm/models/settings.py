@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.inputs import LIBRARIES
 from dsm.terminal import console
 
@@ -35,7 +35,7 @@ def check_name(name: str) -> None:
     zoo = sys.modules.get("dsm.models.zoo")
     names = [*BACKBONES, *(name for name in (zoo.MODELS if zoo else ()) if name not in BACKBONES)]
     if name not in names and name.rpartition(":")[0] not in LIBRARIES:
-        raise UserError(f"unknown backbone '{name}'{nearest(name, names)}")
+        raise UserError(f"unknown backbone '{name}'{did_you_mean(name, names)}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dsm.models.pooling import pool, pooled_dim
+from dsm.models.pooling import Backbone
 from dsm.models.settings import Pooling
 
 
@@ -37,8 +37,11 @@ class Block(nn.Module):
         return self.relu(y + self.shortcut(x))
 
 
-class Tiny(nn.Module):
-    """See the module docstring. ``forward`` (B, C, T, H, W) -> (B, feature_dim)."""
+class Tiny(Backbone):
+    """See the module docstring. (B, C, T, H, W) -> (B, feature_dim).
+
+    The feature map is (B, 128, T/2, H/16, W/16).
+    """
 
     def __init__(
         self,
@@ -47,28 +50,17 @@ class Tiny(nn.Module):
         pooling: Pooling = "max",
         stem_frames: int = 1,
     ) -> None:
-        super().__init__()
         a, b, c, d = widths
-        self.pooling = pooling
-        self.stages = nn.Sequential(
-            OrderedDict(
-                stem=nn.Sequential(
-                    nn.Conv3d(
-                        in_channels, a, (stem_frames, 5, 5), (1, 2, 2), (stem_frames // 2, 2, 2), bias=False
-                    ),
-                    nn.BatchNorm3d(a),
-                    nn.ReLU(inplace=True),
+        stages = OrderedDict(
+            stem=nn.Sequential(
+                nn.Conv3d(
+                    in_channels, a, (stem_frames, 5, 5), (1, 2, 2), (stem_frames // 2, 2, 2), bias=False
                 ),
-                stage1=Block(a, b, (1, 2, 2)),
-                stage2=Block(b, c, (2, 2, 2)),
-                stage3=Block(c, d, (1, 2, 2)),
-            )
+                nn.BatchNorm3d(a),
+                nn.ReLU(inplace=True),
+            ),
+            stage1=Block(a, b, (1, 2, 2)),
+            stage2=Block(b, c, (2, 2, 2)),
+            stage3=Block(c, d, (1, 2, 2)),
         )
-        self.feature_dim = pooled_dim(d, pooling)
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 128, T/2, H/16, W/16)."""
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
+        super().__init__(stages, d, pooling)

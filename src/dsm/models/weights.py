@@ -87,7 +87,6 @@ def load_weights(
     *,
     head: Head | None = None,
     backbone: str = "tiny",
-    settings: dict[str, Any] | None = None,
     partial: bool = False,
     init: Init = "own",
 ) -> LoadedEncoder:
@@ -99,7 +98,7 @@ def load_weights(
             ``timm:NAME_OR_FOLDER``), or ``none`` for random weights.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
             ``classifier`` for the classifier if the weights have one, otherwise the encoder.
-        backbone, settings: what to build for ``none``.
+        backbone: what to build for ``none``.
         partial: accept a foreign file that fills only part of the encoder.
         init: how to draw random weights: as in the backbone's paper, or ``xavier``, as in DSM's code.
 
@@ -109,7 +108,7 @@ def load_weights(
     if str(weights) == RANDOM:
         if head == "projection":
             raise UserError("random weights have no projection head; omit head.")
-        module = create_model(backbone, **(settings or {})).eval()
+        module = create_model(backbone).eval()
         if init == "xavier":
             initialise_xavier(module)
         return LoadedEncoder(module, "random")

@@ -13,21 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import linregress
 
-from dsm.evaluate.bias import (
-    NUMBERS,
-    ClassShare,
-    Judged,
-    accuracy,
-    class_shares,
-    four_numbers,
-    skilled,
-)
+from dsm.evaluate.bias import NUMBERS, ClassShare, Judged, accuracy, class_shares, four_numbers, skilled
 from dsm.evaluate.variant_features import Pictures
+from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text
-from dsm.intervals import Interval, as_interval, t_quantile
+from dsm.intervals import t_quantile
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
+from dsm.video.sampling import evenly
 
 ACCURACY = "acc_"
 """Prefix of a variant's name in the names of metrics."""
@@ -40,8 +34,6 @@ OF_THE_FIELD = (
 """Prefixes of the names of the field's measures."""
 
 Vector = NDArray[np.float64]
-Measures = Mapping[str, Interval | float | None]
-"""Measures by name: an interval, a number without one, or None if it cannot be measured."""
 
 
 def rows_of(
@@ -49,7 +41,7 @@ def rows_of(
     *,
     test: str,
     seeds: Mapping[str, int],
-    measures: Mapping[str, Measures] | None = None,
+    measures: Mapping[str, Numbers] | None = None,
 ) -> list[Row]:
     """Accuracies of all variants and, if every variant was tested, the four numbers and ``measures``.
 
@@ -59,9 +51,8 @@ def rows_of(
     for run, one in judged.items():
         values = {ACCURACY + variant: accuracy(one, variant) for variant in one.probabilities}
         if len(one.probabilities) > 1:
-            numbers: dict[str, Interval | float | None] = {**four_numbers(one)}
-            numbers |= (measures or {}).get(run, {})
-            values |= {name: as_interval(value) for name, value in numbers.items() if value is not None}
+            numbers = {**four_numbers(one), **(measures or {}).get(run, {})}
+            values |= {name: value for name, value in numbers.items() if value is not None}
         rows += [
             row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in values.items()
         ]
@@ -261,6 +252,5 @@ def draw_variants(pictures: Pictures, path: Path) -> None:
     """Draw one video in every variant, to check that the variants work on these videos."""
     rows = []
     for name, frames in pictures.items():
-        chosen = np.rint(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_SHOWN))).astype(int)
-        rows.append((name, frames[chosen]))
+        rows.append((name, frames[evenly(len(frames), FRAMES_SHOWN)]))
     write_film_strip(path, rows)

@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.verdict import Chosen, Footage, Numbers, Verdict, five, verdict
+from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdict
 from dsm.files import write_text
-from dsm.intervals import Interval, as_interval, remark_on
+from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
-from dsm.pages.film import even
 from dsm.pages.gallery import end_of
-from dsm.pages.tables import Bar, bar_of, percents
+from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
 
 CLASSES_SHOWN = 3
@@ -82,13 +81,11 @@ def worst(judged: Judged, variant: str, shown: int = CLASSES_SHOWN) -> list[tupl
     return found
 
 
-def mistakes_of(
-    subject: OnCard, variant: str, names: Sequence[str], render: Render, shown: int = CLASSES_SHOWN
-) -> list[Mistake]:
+def mistakes_of(subject: OnCard, variant: str, names: Sequence[str], render: Render) -> list[Mistake]:
     """The worst classes of an encoder, with clips."""
     judged = subject.judged
     found = []
-    for label, video, part in worst(judged, variant, shown):
+    for label, video, part in worst(judged, variant):
         own = judged.predicted(variant)[judged.labels == label]
         other = int(judged.predicted(variant)[video, part])
         whole, changed = render(subject.name, video, part)
@@ -103,7 +100,7 @@ def mistakes_of(
             Mistake(
                 names[label], int((judged.labels == label).sum()), float((own == label).mean()),
                 names[other], int((own == other).sum()),
-                clip_uri(even(whole)), clip_uri(even(changed)),
+                clip_uri(whole), clip_uri(changed),
                 f"{end_of(subject.paths[video])}, {scene}",
             )
         )  # fmt: skip
@@ -113,7 +110,7 @@ def mistakes_of(
 def write_card(
     out: Path,
     subjects: Sequence[OnCard],
-    found: Footage,
+    found: Allowed,
     names: Sequence[str],
     render: Render,
     *,
@@ -142,7 +139,7 @@ def write_card(
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
         every=_every(subjects), names=[one.name for one in subjects],
-        mistakes=mistakes, variant=variant, left=_text(left) if left is not None else None,
+        mistakes=mistakes, variant=variant, left=left and left.text(),
         remark=remark_on(first.groups),
     )  # fmt: skip
     draw_card(files[1], subjects, chosen, verdicts, test)
@@ -185,23 +182,14 @@ def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
         if value is None:
             bars.append(Bar(one.name, "not measurable", None, 0, 0))
         else:
-            bars.append(bar_of(one.name, *as_interval(value)))
+            bars.append(bar_of(one.name, value))
     return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
 
 
 def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
     metrics = dict.fromkeys(name for one in subjects for name in one.numbers)
     cells = {name: [one.numbers.get(name) for one in subjects] for name in metrics}
-    return [
-        (name, ["–" if one is None else _text(as_interval(one)) for one in row])
-        for name, row in cells.items()
-    ]
-
-
-def _text(value: Interval) -> str:
-    if value.low != value.low:
-        return f"{value.value:.0%}"
-    return f"{value.value:.0%} {percents(value.low, value.high)}"
+    return [(name, ["–" if one is None else one.text() for one in row]) for name, row in cells.items()]
 
 
 def draw_card(
@@ -218,14 +206,13 @@ def draw_card(
     looks = looks_of([one.name for one in subjects])
     for axis, (metric, measure) in zip(axes, chosen.items(), strict=False):
         for place, (one, look) in enumerate(zip(subjects, looks, strict=True)):
-            number = one.numbers.get(metric)
-            if number is None:
+            value = one.numbers.get(metric)
+            if value is None:
                 axis.text(0.5, place, "–", ha="center", va="center", color="#777777")
                 continue
-            value = as_interval(number)
-            if value.low == value.low:
-                axis.plot([value.low, value.high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
             at = min(max(value.value, -0.04), 1.04)  # ratios may be above 1
+            if value.known:
+                axis.plot(value.ends, [place, place], color=look.colour, linewidth=3, alpha=0.5)
             axis.plot(at, place, "o", color=look.colour, markersize=8, clip_on=False)
             axis.annotate(
                 f"{100 * value.value:.0f}%", (at, place), xytext=(0, 8), textcoords="offset points",

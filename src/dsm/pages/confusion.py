@@ -86,7 +86,7 @@ def write_confusion_page(
             matrix.append({"name": names[label], "cells": cells})
     worst = max((line for line in classes if line["times"]), key=lambda line: line["times"], default=None)
     hits = predictions.top(1)
-    top1 = bar_of("top-1", *share_interval(hits, groups=groups))
+    top1 = bar_of("top-1", share_interval(hits, groups=groups))
     write_page(
         path, "confusion.html", title=title, videos=many(len(predictions.labels), "video"), wrong=worst,
         top1=top1, right=f"{hits.mean():.0%}", classes=classes, names=list(names), matrix=matrix,

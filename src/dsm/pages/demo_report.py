@@ -71,8 +71,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
     """Write the self-contained page and, beside it, a picture of training views."""
     samples = training_views(evidence, SEEN)
     figures.write_film_strip(
-        path.parent / "figures" / "views.png",
-        [(view.name, view.frames) for view in _clearest(samples)],
+        path.parent / "figures" / "views.png", [(view.name, view.frames) for view in _clearest(samples)]
     )
     write_page(
         path,
@@ -171,11 +170,7 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
         for run in evidence.runs
         for test in evidence.tests
     )
-    intervals = {
-        (row.run, row.test): (row.low, row.high)
-        for row in evidence.rows
-        if row.metric == metric and row.low is not None and row.high is not None
-    }
+    intervals = {(row.run, row.test): row.measured.ends for row in evidence.rows if row.metric == metric}
     return figures.bar_chart(
         evidence.tests, evidence.runs, values, intervals if len(evidence.seeds) == 1 else {},
         title=title, y_label="% of test videos", chance=1 / evidence.scenes.motions,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
-from dsm.pages.tables import Bar, Cell, bar_of, percents
+from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
 from dsm.runs.results import NO_SHARES, Row
 from dsm.terminal import many
@@ -138,7 +138,7 @@ def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
         return "", [], None
     metric = found[0].metric
     of_runs = [row for row in found if row.metric == metric]
-    bars = [bar_of(row.run, row.value, row.low, row.high) for row in of_runs]
+    bars = [bar_of(row.run, row.measured) for row in of_runs]
     chances = [row.value for row in rows if row.metric == f"{metric}_chance"]
     return metric.removesuffix("_agreement"), bars, 100 * chances[0] if chances else None
 
@@ -167,8 +167,7 @@ def _texts(row: Row) -> dict[str, str]:
         return {"value": f"{row.value:.1f}", "interval": ""}
     if row.metric.endswith("_silhouette"):
         return {"value": f"{row.value:.2f}", "interval": row.interval("[{:.2f}, {:.2f}]")}
-    ends = "" if row.low is None or row.high is None else percents(row.low, row.high)
-    return {"value": f"{row.value:.1%}", "interval": ends}
+    return {"value": f"{row.value:.1%}", "interval": row.measured.percents}
 
 
 def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:

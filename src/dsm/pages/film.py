@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from dsm.evaluate.settings import Colours
 from dsm.files import write_bytes
 from dsm.pages.template import FPS
-from dsm.video.write import write_video
+from dsm.video.sampling import evenly
+from dsm.video.write import even, write_video
 from dsm.views import LUMA
 
 Frames = NDArray[np.uint8]
@@ -57,11 +58,6 @@ def strip(frames: Frames) -> NDArray[np.uint8]:
     return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
 
 
-def spread(count: int) -> NDArray[np.int64]:
-    """The indices of the frames, of ``count``, that a still picture shows."""
-    return np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(np.int64)
-
-
 def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture as JPEG (about a fifth of the size) if the suffix is .jpg, else as PNG."""
     content = io.BytesIO()
@@ -83,11 +79,6 @@ def write_playing(path: Path, frames: Frames, fps: int) -> None:
         write_bytes(path, content.getvalue())
     else:
         write_video(path, even(frames), fps=fps)
-
-
-def even(frames: Frames) -> Frames:
-    """Cut to even sides, which H.264 needs."""
-    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
 SMALLEST = 176
@@ -146,7 +137,7 @@ def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colo
     """(H, W, 3): each clip's frames, and below them the same frames with the map."""
     bands = []
     for one in looks:
-        places = spread(len(one.frames))
+        places = evenly(len(one.frames), COLUMNS)
         row = strip(one.frames[places])
         bands += [
             paragraph(_caption(one), row.shape[1]),

@@ -16,7 +16,6 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.footage import file_of
 from dsm.evaluate.retrieval import Retrieval, retrieve
-from dsm.pages.film import even
 from dsm.pages.tables import Bar
 from dsm.pages.template import clip_uri, write_page
 from dsm.video.decode import probe, read_frames
@@ -28,7 +27,7 @@ FRAMES, SHORT_SIDE, SECONDS = 16, 112, 20.0
 
 
 def clip_frames(features: Features, row: int) -> NDArray[np.uint8]:
-    """Frames of a row's clip, or of its whole video: uint8 (T, H, W, 3), H and W even.
+    """Frames of a row's clip, or of its whole video: uint8 (T, H, W, 3).
 
     Raises:
         UserError: it cannot be read.
@@ -40,7 +39,7 @@ def clip_frames(features: Features, row: int) -> NDArray[np.uint8]:
         with suppress(VideoError):  # the video has no frame times after all
             first, last = (int(i) for i in np.searchsorted(frame_times(file), np.array(times) - 1e-3))
     numbers = np.linspace(first, max(first, last), FRAMES).round().astype(np.int64)
-    return even(read_frames(file, numbers, SHORT_SIDE, SECONDS))
+    return read_frames(file, numbers, SHORT_SIDE, SECONDS)
 
 
 def clips_of(features: Features, rows: Iterable[int], *, room: float = math.inf) -> dict[int, str]:

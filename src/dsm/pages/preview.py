@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.evaluate.preview import Frames, Shown
-from dsm.pages.film import GAP, even, label, spread, strip, white, write_playing, write_still
+from dsm.pages.film import COLUMNS, GAP, label, strip, white, write_playing, write_still
 from dsm.pages.template import FPS, clip_uri, write_page
+from dsm.video.sampling import evenly
 
 Row = tuple[str, str, str, str]
 
@@ -29,7 +30,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
             [
                 {
                     "name": one.name,
-                    "uri": clip_uri(even(_over_flow(one, longest))),
+                    "uri": clip_uri(_over_flow(one, longest)),
                     "scene": f"{one.scene:.0%}" if place else "",
                     "motion": f"{one.motion:.0%}" if place else "",
                 }
@@ -79,7 +80,7 @@ def _still(clips: Sequence[list[Shown]]) -> NDArray[np.uint8]:
         longest = _longest(versions)
         for one in versions:
             tall = _over_flow(one, longest)
-            frames = strip(tall[spread(len(tall))])
+            frames = strip(tall[evenly(len(tall), COLUMNS)])
             bands += [label(one.name, frames.shape[1]), frames]
         bands.append(white(3 * GAP, bands[-1].shape[1]))
     return np.concatenate(bands)

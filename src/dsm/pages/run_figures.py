@@ -17,6 +17,7 @@ from dsm.limits import LAYERS
 from dsm.pages.figures import line_chart, literal, looks_of, mark_of, save_figure, smooth
 from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import Row
+from dsm.video.sampling import evenly
 
 
 def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
@@ -27,8 +28,7 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
         rows: of one metric.
     """
     values = 100 * np.array([row.value for row in rows])
-    lows = 100 * np.array([row.value if row.low is None else row.low for row in rows])
-    highs = 100 * np.array([row.value if row.high is None else row.high for row in rows])
+    lows, highs = 100 * np.array([row.measured.ends for row in rows]).T
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axis = figure.subplots()
     # A percentile interval may not contain the value itself, but error bars must not be negative.
@@ -145,7 +145,7 @@ def curve_charts(runs: Mapping[str, Metrics], names: Collection[str]) -> list[st
         for place, (run, logged) in enumerate(runs.items()):
             steps, values = _series(logged, name)
             if steps and name in names:
-                kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
+                kept = evenly(len(steps), POINTS)
                 running = smooth(values)
                 lines.append((f"_{place}", looks[place], [steps[i] for i in kept], list(running[kept])))
                 ends.append(f"{run}: {running[0]:.3g} to {running[-1]:.3g}")
@@ -176,7 +176,7 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     if not records or not records[-1]["layers"]:
         return None
     names = list(records[-1]["layers"])[:LAYERS]
-    chosen = [records[int(i)] for i in np.unique(np.linspace(0, len(records) - 1, 6).round())]
+    chosen = [records[place] for place in evenly(len(records), 6)]
     figure = Figure(figsize=(max(6.4, 0.16 * len(names) + 2), 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     colours = mpl.colormaps["viridis_r"](np.linspace(0.1, 1, len(chosen)))
@@ -191,14 +191,13 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
     above.set_ylabel("size of the gradient\n(mean; dotted: maximum)", fontsize=9)
     below.set_ylabel("gradient norm / weight norm", fontsize=9)
     for axis in (above, below):
-        if any(
-            np.isfinite(line.get_ydata()).any() for line in axis.lines
-        ):  # otherwise there is nothing to scale
+        if any(np.isfinite(line.get_ydata()).any() for line in axis.lines):
             axis.set_yscale("log")
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
-    below.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=8 if len(names) <= 30 else 6)
+    short = [name.removeprefix("encoder.").removeprefix("stages.") for name in names]
+    below.set_xticks(range(len(names)), short, rotation=90, fontsize=8 if len(names) <= 30 else 6)
     below.set_xlabel("layer, from the first to the last")
     figure.suptitle(literal(name or run.name), fontsize=11)
     return figure
@@ -207,7 +206,3 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
 def _positive(values: np.ndarray) -> np.ndarray:
     """Values for a logarithmic axis: zeros and infinite values become NaN, which leaves a gap."""
     return np.where((values > 0) & np.isfinite(values), values, np.nan)
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    return [name.removeprefix("encoder.").removeprefix("stages.") for name in names]

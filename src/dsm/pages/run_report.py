@@ -15,7 +15,7 @@ from dsm.evaluate.retrieval import chance, kept_apart
 from dsm.pages.bias import ACCURACY
 from dsm.pages.embedding import embedding_section, number_lines
 from dsm.pages.figures import bar_chart, looks_of
-from dsm.pages.film import Looked, enlarged, even, overlay
+from dsm.pages.film import Looked, enlarged, overlay
 from dsm.pages.gallery import ShownClip, clips_of, compared, drawn, end_of
 from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
 from dsm.pages.run_pictures import (
@@ -221,7 +221,7 @@ def _decisive(runs: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[str, list
 
 def _bars(runs: Sequence[RunRecord], rows: Sequence[Row]) -> list[Bar]:
     found = _decisive(runs, rows)
-    return [bar_of(row.run, row.value, row.low, row.high, digits=1) for row in found[1]] if found else []
+    return [bar_of(row.run, row.measured, digits=1) for row in found[1]] if found else []
 
 
 def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
@@ -266,19 +266,12 @@ def _scene_chart(rows: Sequence[Row], names: Sequence[str]) -> str:
     test = bars[0].test
     bars = [row for row in bars if row.test == test]
     runs = [name for name in names if any(row.run == name for row in bars)]
-    variants = list(dict.fromkeys(row.metric.removeprefix(ACCURACY) for row in bars))
-    values = {(row.run, row.metric.removeprefix(ACCURACY)): [row.value] for row in bars}
-    lines = {
-        (row.run, row.metric.removeprefix(ACCURACY)): (row.low, row.high)
-        for row in bars
-        if row.low is not None and row.high is not None
-    }
-    shown = {variant: variant.replace("_", " ") for variant in variants}
+    of = {(row.run, row.metric.removeprefix(ACCURACY).replace("_", " ")): row.measured for row in bars}
     return bar_chart(
-        list(shown.values()),
+        list(dict.fromkeys(variant for _, variant in of)),
         runs,
-        {(run, shown[variant]): value for (run, variant), value in values.items()},
-        {(run, shown[variant]): ends for (run, variant), ends in lines.items()},
+        {place: [share.value] for place, share in of.items()},
+        {place: share.ends for place, share in of.items()},
         title=f"Accuracy in each variant of {test}, mean over classes",
         chance=None,
         y_label="accuracy, %",
@@ -312,8 +305,8 @@ def _maps(measured: Mapping[str, Measured]) -> list[tuple[str, list[ShownClip]]]
             frames, its = (some[maps.paths.index(path)] for some in (maps.frames, maps.maps))
             look = enlarged(Looked(name, frames, its))
             if not clips:
-                clips.append(ShownClip(clip_uri(even(look.frames)), "the clip"))
-            clips.append(ShownClip(clip_uri(even(overlay(look.frames, look.map))), name))
+                clips.append(ShownClip(clip_uri(look.frames), "the clip"))
+            clips.append(ShownClip(clip_uri(overlay(look.frames, look.map)), name))
         room -= sum(len(clip.uri) for clip in clips)
         if room < 0:
             break

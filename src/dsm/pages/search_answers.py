@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.errors import UserError
-from dsm.evaluate.filters import Filters, class_texts, rows_with
+from dsm.evaluate.features import label_names
 from dsm.evaluate.footage import file_of
-from dsm.evaluate.search import ArchiveIndex, told_apart
+from dsm.evaluate.search import ArchiveIndex, Filters, rows_with, told_apart
 from dsm.pages.gallery import row_text
 
 MOST_DIGITS = 12
@@ -45,7 +45,7 @@ class Answers:
     ) -> None:
         self.index, self.features, self.k = index, index.features, k
         self._cameras, self._among = cameras, among
-        self._names = class_texts(self.features)
+        self._names = label_names(self.features)
         self._order = np.random.default_rng(0).permutation(len(self.features))
         self._sent: OrderedDict[str, Sent] = OrderedDict()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
+from dsm.intervals import Interval
 from dsm.pages.bias import ACCURACY, OF_THE_FIELD
 from dsm.runs.results import NO_SHARES, Row, mean_and_spread
 from dsm.terminal import many
@@ -77,21 +78,10 @@ class Bar:
     high: float
 
 
-def bar_of(name: str, value: float, low: float | None, high: float | None, *, digits: int = 0) -> Bar:
+def bar_of(name: str, share: Interval, *, digits: int = 0) -> Bar:
     """The bar of a share in [0, 1] with its 95 % interval, if it has one, clipped to [0, 1]."""
-    text, at = f"{value:.{digits}%}", _place(value)
-    if low is None or high is None or low != low or high != high:
-        return Bar(name, text, at, at, at)
-    return Bar(name, f"{text} {percents(low, high)}", at, _place(low), _place(high))
-
-
-def percents(low: float, high: float) -> str:
-    """An interval of shares in %: whole numbers, and no minus before a zero."""
-    return f"[{round(100 * low)}, {round(100 * high)}]"
-
-
-def _place(share: float) -> float:
-    return 100 * min(max(share, 0.0), 1.0)
+    at, low, high = (100 * min(max(place, 0.0), 1.0) for place in (share.value, *share.ends))
+    return Bar(name, share.text(digits), at, low, high)
 
 
 @dataclass(frozen=True)
@@ -162,7 +152,4 @@ def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
     if rows[0].metric in NO_SHARES:
         return Cell(f"{sum(row.value for row in rows) / len(rows):.3g}", "", best)
     value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
-    low, high = rows[0].low, rows[0].high
-    if not spread and low is not None and high is not None:
-        spread = percents(low, high)
-    return Cell(value, spread, best)
+    return Cell(value, spread or rows[0].measured.percents, best)

@@ -27,7 +27,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def clip_uri(frames: NDArray[np.uint8]) -> str:
-    """A playing clip as a data URI: uint8 (T, H, W, 3), H and W even."""
+    """A playing clip as a data URI: uint8 (T, H, W, 3), cut to even sides."""
     return data_uri("video/mp4", mp4_bytes(frames, fps=FPS))
 
 

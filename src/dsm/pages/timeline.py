@@ -22,7 +22,7 @@ GREY = "#8a949c"
 
 
 @dataclass(frozen=True)
-class Bar:
+class Block:
     """A rectangle of one cluster in one step."""
 
     x: float
@@ -37,7 +37,7 @@ class Bar:
 class Timelines:
     """The bars of each camera, on a common time axis."""
 
-    cameras: list[tuple[str, list[Bar]]]
+    cameras: list[tuple[str, list[Block]]]
     step: str
     """The length of a bar, as text."""
     begin: str
@@ -78,7 +78,7 @@ def timelines(footage: Footage, clusters: NDArray[np.int64]) -> Timelines | None
                 name = "other" if cluster == CLUSTERS else f"cluster {cluster + 1}"
                 colour = GREY if cluster == CLUSTERS else LOOKS[cluster][0]
                 when = clock(first + at * step)
-                bars.append(Bar(round(at * wide, 2), round(top, 2), round(wide * 0.9, 2), round(high, 2),
+                bars.append(Block(round(at * wide, 2), round(top, 2), round(wide * 0.9, 2), round(high, 2),
                                 colour, f"{when}: {number} of {name}"))  # fmt: skip
         result.append((camera, bars))
     return Timelines(

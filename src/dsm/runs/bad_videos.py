@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dsm.data.lists import VideoList
 from dsm.errors import UserError
 from dsm.files import write_text
-from dsm.terminal import many, note
+from dsm.terminal import many, note, warn
 from dsm.video.ledger import Verdict, ledger_json, read_ledger
 from dsm.video.source import BadVideo
 
@@ -155,6 +155,21 @@ def left_out_sentences(folder: Path) -> list[str]:
         name = file.relative_to(folder).as_posix().removesuffix(LEFT_OUT)
         sentences.append(f"{name}: {len(entries)} cannot be read: {first}{more} (all: {file.name})")
     return sentences
+
+
+def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
+    """Say which videos of an extraction could not be read."""
+    for video in bad[:MAX_NAMED]:
+        warn(f"left out: {video.path}: {video.reason}")
+    if bad:
+        warn(f"{out}{LEFT_OUT}: lists {many(len(bad), 'video')} that cannot be read")
+
+
+def tell_left_out_of(features: Path) -> None:
+    """Say how many videos were left out when a features file was written."""
+    ledger = features.with_name(features.name + LEFT_OUT)
+    if ledger.exists():
+        warn(f"{features}: {many(len(read_ledger(ledger)), 'video')} could not be read; see {ledger}")
 
 
 def tell_damaged(damaged: Mapping[str, str]) -> None:

@@ -184,15 +184,12 @@ def _clips(clip: Mapping[str, Any] | None) -> str:
     if not clip:
         return "The shape of the training clips is not known."
     of = clip_of(clip)
-    rate = f"at {of.fps:g} per second" if of.fps else f"every {_nth(of.stride)} of the video"
+    nth = {1: "one", 2: "2nd", 3: "3rd"}.get(of.stride, f"{of.stride}th")
+    rate = f"at {of.fps:g} per second" if of.fps else f"every {nth} of the video"
     return (
         f"Clips have {of.frames} frames, {rate}, the shorter side scaled to {of.resize} pixels and a "
         f"{of.size} x {of.size} crop; `dsm.render.to_network` converts them to `{of.modality}`."
     )
-
-
-def _nth(number: int) -> str:
-    return {1: "one", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def _made(about: Mapping[str, Any], record: Mapping[str, Any], step: int | None) -> dict[str, str]:

@@ -76,13 +76,7 @@ def _has_begun(run: Path) -> bool:
 
 
 def claim_by_settings(
-    out: Path,
-    marker: str,
-    settings: dict[str, Any],
-    *,
-    what: str,
-    overwrite: bool,
-    needed: Iterable[Path],
+    out: Path, marker: str, settings: dict[str, Any], *, what: str, overwrite: bool, needed: Iterable[Path]
 ) -> None:
     """Claim a folder for work that continues where it stopped, if its settings are the same.
 
@@ -128,14 +122,15 @@ def check_outside(needed: Iterable[Path], out: Path) -> None:
             raise UserError(f"{path} is inside --out, which --overwrite empties; choose another --out.")
 
 
-def claim_file(path: Path, *, overwrite: bool) -> None:
-    """Make sure a file may be written, before any work is done.
+def claim_files(*paths: Path | None, overwrite: bool) -> None:
+    """Make sure files may be written, before any work is done; None stands for no file.
 
     Raises:
-        UserError: it exists and may not be overwritten, is a folder, or another command is writing it.
+        UserError: one exists and may not be overwritten, is a folder, or another command is writing it.
     """
-    hold_alone(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a file; name a file to write.")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} already exists; choose another name, or use --overwrite to replace it.")
+    for path in filter(None, paths):
+        hold_alone(path)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, not a file; name a file to write.")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} already exists; choose another name, or use --overwrite to replace it.")

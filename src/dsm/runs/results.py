@@ -45,6 +45,13 @@ class Row:
     high: float | None
     n: int
 
+    @property
+    def measured(self) -> Interval:
+        """Its value and interval."""
+        if self.low is None or self.high is None:
+            return Interval(self.value)
+        return Interval(self.value, self.low, self.high)
+
     def interval(self, form: str) -> str:
         """Its interval, formatted with a string such as ``{:.1%} to {:.1%}``; empty if it has none."""
         return "" if self.low is None or self.high is None else form.format(self.low, self.high)
@@ -70,9 +77,8 @@ def share(
 
 def row_of(run: str, seed: int, test: str, metric: str, interval: Interval, n: int) -> Row:
     """An interval as a row of the results; low and high are None where there is none."""
-    value, low, high = interval
-    known = not math.isnan(low)
-    return Row(run, seed, test, metric, value, low if known else None, high if known else None, n)
+    low, high = interval[1:] if interval.known else (None, None)
+    return Row(run, seed, test, metric, interval.value, low, high, n)
 
 
 def run_and_seed(meta: Mapping[str, Any]) -> tuple[str, int]:

@@ -118,11 +118,7 @@ class Trackio:
         self._name = f"{run.name}-{run.id[:8]}"  # trackio identifies runs by name
         with _silenced():
             self._run = self._trackio.init(
-                PROJECT,
-                name=self._name,
-                resume="allow",
-                config={**run.config, **run.about},
-                embed=False,
+                PROJECT, name=self._name, resume="allow", config={**run.config, **run.about}, embed=False
             )
         self._local = not {"TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"} & os.environ.keys()
         self.sent, self.shown_by = (

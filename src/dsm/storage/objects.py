@@ -118,7 +118,7 @@ def at_hand(path: str | Path, most: int = OBJECT_BYTES) -> Iterator[Path]:
     raise _unsteady(url)
 
 
-def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
+def fetch(url: str, file: Path) -> None:
     """Write an object to a file, bypassing the cache.
 
     Raises:
@@ -126,7 +126,7 @@ def fetch(url: str, file: Path, most: int = OBJECT_BYTES) -> None:
     """
     for _ in range(_CHANGES + 1):
         facts = get_facts(url)
-        _check_size(url, facts, most)
+        _check_size(url, facts, OBJECT_BYTES)
         with suppress(ChangedError), file.open("wb") as out:
             _copy(url, facts, out)
             return

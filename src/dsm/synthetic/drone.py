@@ -52,11 +52,11 @@ GROUNDS: dict[str, Ground] = {
 }
 
 
-def _noise(side: int, cell: float, rng: np.random.Generator, octaves: int = 4) -> Array:
+def _noise(side: int, cell: float, rng: np.random.Generator) -> Array:
     """Value noise around 0.5, shape (side, side); its largest lumps are ``cell`` pixels wide."""
     out = np.zeros((side, side), np.float32)
     weight = whole = 0.0
-    for octave in range(octaves):
+    for octave in range(4):
         step = max(cell / 2**octave, 1.5)
         count = int(side / step) + 3
         lattice = Image.fromarray(rng.random((count, count), dtype=np.float32))

@@ -16,7 +16,7 @@ motions and scenes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,21 +88,12 @@ def render(config: MotionScenesConfig, plan: VideoPlan) -> NDArray[np.uint8]:
     return world.render(shot, np.random.default_rng([config.seed, SPLITS.index(plan.split), plan.index]))
 
 
-def _write_one(config: MotionScenesConfig, out: str, plan: VideoPlan) -> None:
-    path = Path(out, plan.path)
-    if not path.exists():
-        write_video(path, render(config, plan))
-
-
-def _write_chunk(config: MotionScenesConfig, out: str, plans: list[VideoPlan]) -> int:
+def _write_chunk(config: MotionScenesConfig, out: Path, plans: list[VideoPlan]) -> int:
     for plan in plans:
-        _write_one(config, out, plan)
+        path = out / plan.path
+        if not path.exists():
+            write_video(path, render(config, plan))
     return len(plans)
-
-
-def _chunks(plans: list[VideoPlan], length: int) -> Iterator[list[VideoPlan]]:
-    for start in range(0, len(plans), length):
-        yield plans[start : start + length]
 
 
 def write_motionscenes(
@@ -144,7 +135,7 @@ def write_motionscenes(
     plans = {split: plan_split(config, split) for split in SPLITS}
     everything = [plan for split in SPLITS for plan in plans[split]]
     workers = workers or usable_cores()
-    jobs = {n: (config, str(out), chunk) for n, chunk in enumerate(_chunks(everything, 20))}
+    jobs = {start: (config, out, everything[start : start + 20]) for start in range(0, len(everything), 20)}
     done = 0
     for _, written in side_by_side(_write_chunk, jobs, workers):
         done += written.result()

@@ -148,9 +148,7 @@ def hsv(hue: float, saturation: float, value: float) -> Array:
     return (value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
 
 
-def paint_scene(
-    family: str, size: int, margin: float, contrast: float, rng: np.random.Generator, hue_spread: float = 0.12
-) -> Array:
+def paint_scene(family: str, size: int, margin: float, contrast: float, rng: np.random.Generator) -> Array:
     """Draw a still background, with a border for camera shake.
 
     Args:
@@ -173,7 +171,7 @@ def paint_scene(
     tone = PATTERNS[family](u, v, rng).astype(np.float32)
     place = list(PATTERNS).index(family)
     # The golden ratio spreads the families' hues over the circle, however many there are.
-    hue = (place * 0.618 + rng.normal(0, hue_spread)) % 1
+    hue = (place * 0.618 + rng.normal(0, 0.12)) % 1
     low = hsv(hue, rng.uniform(0.2, 0.5), rng.uniform(0.3, 0.6))
     high = hsv((hue + rng.uniform(0.05, 0.2)) % 1, rng.uniform(0.15, 0.4), rng.uniform(0.6, 0.9))
     middle = (low + high) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.synthetic.dots import DOTS
 from dsm.synthetic.drone import DRONE
 from dsm.synthetic.scenes import SCENES
@@ -81,7 +81,7 @@ def with_overrides(preset: Preset, **changes: object) -> MotionScenesConfig:
         UserError: the settings are invalid, or the world does not have the preset.
     """
     if preset not in PRESETS:
-        raise UserError(f"unknown preset '{preset}'{nearest(preset, PRESETS)}")
+        raise UserError(f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}")
     world = changes.get("world") or "scenes"
     if preset == "full" and world != "scenes":
         raise UserError(

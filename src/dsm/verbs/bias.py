@@ -10,7 +10,6 @@ import numpy as np
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
-from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
@@ -40,15 +39,14 @@ from dsm.pages.bias import (
     rows_of,
     unskilled_lines,
 )
-from dsm.runs.bad_videos import LEFT_OUT, LeftOut
+from dsm.runs.bad_videos import LEFT_OUT, LeftOut, tell_left_out
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import progress, warn
-from dsm.verbs.bias_card import Tested, actor_left, card_of, footage_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import Tested, actor_left, allowed_by, card_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
@@ -164,11 +162,7 @@ def _read_lists(config: BiasConfig) -> Lists:
         for name, videos in (("test", test), ("train", train), ("conflict", conflict))
         if videos is not None
     }
-    groups = {
-        name: find_groups(videos.paths, file=config.groups, regex=config.group_regex)
-        for name, videos in of.items()
-        if name != "train"
-    }
+    groups = {name: config.grouping.of(videos.paths) for name, videos in of.items() if name != "train"}
     left_out = {name: LeftOut(one, least=LEAST if name == "test" else 1) for name, one in of.items()}
     return Lists(of, groups, left_out)
 
@@ -181,8 +175,10 @@ def _claim(config: BiasConfig, subjects: dict[str, Subject], lists: Lists) -> No
     }
     claim_by_settings(
         config.out, "bias.json", settings, what="a bias report",
-        overwrite=config.overwrite, needed=needed(
-            *lists.of.values(), *map(path_of, config.weights), config.groups, config.masks, config.opposites
+        overwrite=config.overwrite,
+        needed=needed(
+            *lists.of.values(), *map(path_of, config.weights), config.grouping.groups, config.masks,
+            config.opposites,
         ),
     )  # fmt: skip
 
@@ -202,7 +198,7 @@ def _test(
     judged, variants = _judge(config, clip, subjects, lists, "test", kinds, masks)
     tested = {}
     for name, features in zip(subjects, variants.features, strict=True):
-        measures: dict[str, Interval | float | None] = {}
+        measures: dict[str, Interval | None] = {}
         if not config.quick:
             measures = measures_of(config, subjects[name], judged[name], features, pairs)
             measures["actor_left"] = actor_left(variants, judged[name])
@@ -244,7 +240,7 @@ def _written(
     draw_bars(judged, config.out / "bars.png")
     draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
     for name, one in tested.items():
-        allowed = footage_of(one.variants, masked=config.masks is not None)
+        allowed = allowed_by(one.variants, masked=config.masks is not None)
         if not allowed.still:
             warn(f"{name}: {allowed.why} Its scene reliance is underestimated. See variants.png.")
     files = [config.out / name for name in FILES]

@@ -19,7 +19,7 @@ from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
-from dsm.evaluate.verdict import Footage, footage
+from dsm.evaluate.verdict import Allowed, Numbers, allowed
 from dsm.intervals import Interval, mean_interval
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.terminal import note
@@ -49,10 +49,9 @@ def measures_of(
     judged: Judged,
     outputs: Mapping[str, NDArray[np.float32]],
     pairs: list[tuple[int, int]],
-) -> dict[str, Interval | float | None]:
+) -> dict[str, Interval | None]:
     """The field's measures, and those without labels."""
-    found: dict[str, Interval | float | None] = {}
-    found |= field_measures(judged, masked=config.masks is not None, pairs=pairs)
+    found = field_measures(judged, masked=config.masks is not None, pairs=pairs)
     features = {name: subject.features(values) for name, values in outputs.items()}
     if "appearance_free" in features:
         found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
@@ -76,15 +75,15 @@ class Tested:
     judged: Judged
     variants: VariantFeatures
     """Shared by all models that take the same clips."""
-    measures: Mapping[str, Interval | float | None]
+    measures: Numbers
     """The field's measures and those without labels; empty with ``--quick``."""
     on_conflict: Judged | None = None
     """Its answers to the unchanged clips of the conflict list."""
 
 
-def footage_of(variants: VariantFeatures, *, masked: bool) -> Footage:
+def allowed_by(variants: VariantFeatures, *, masked: bool) -> Allowed:
     """Which measures the videos allow."""
-    return footage(float(variants.steady.mean()), masked, float(variants.drift.mean()))
+    return allowed(float(variants.steady.mean()), masked, float(variants.drift.mean()))
 
 
 def card_of(
@@ -92,7 +91,7 @@ def card_of(
 ) -> list[Path]:
     """Write the card; returns its files."""
     first = next(iter(tested.values()))
-    found = footage_of(first.variants, masked=config.masks is not None)
+    found = allowed_by(first.variants, masked=config.masks is not None)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -111,8 +110,7 @@ def card_of(
         )
         for name, one in tested.items()
     ]  # fmt: skip
-    left = first.measures["actor_left"]
     return write_card(
         config.out, cards, found, labels, render,
-        test=list_name(config.data.test), left=left if isinstance(left, Interval) else None,
+        test=list_name(config.data.test), left=first.measures["actor_left"],
     )  # fmt: skip

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device
@@ -22,11 +21,10 @@ from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
-from dsm.runs.bad_videos import LeftOut
-from dsm.runs.claims import claim_file
+from dsm.runs.bad_videos import LeftOut, tell_left_out
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
@@ -42,8 +40,8 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         UserError: a model does not take RGB clips, or fewer than two videos can be read.
     """
     file = config.out / RESULTS
-    claim_file(file, overwrite=config.overwrite)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    claim_files(file, overwrite=config.overwrite)
+    groups = config.grouping.of(videos.paths)
     rows = []
     for name, weights in zip(names, config.weights, strict=True):
         loaded = config.loading.load(weights)

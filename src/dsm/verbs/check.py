@@ -15,10 +15,10 @@ from rich.text import Text
 
 from dsm.data.classes import carry_classes
 from dsm.data.folders import find_videos
-from dsm.data.lists import VideoList, listable, needed, read_list, write_list
+from dsm.data.lists import VideoList, listable, needed, read_list, unlabelled, write_list
 from dsm.errors import UserError
 from dsm.files import printable, remove, write_text
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.untrusted import checked, parse_json
@@ -61,9 +61,9 @@ def check(config: CheckConfig) -> CheckResult:
     """
     target = config.clean or config.json
     parts = target.with_name(f"{target.name}.parts") if target else None
-    for file in (config.json, config.clean):
-        if file:  # with verdicts beside it, the file is from a check that was stopped, perhaps at its end
-            claim_file(file, overwrite=config.overwrite or (parts is not None and parts.is_dir()))
+    # With verdicts beside it, a file is from a check that was stopped, perhaps at its end.
+    stopped = parts is not None and parts.is_dir()
+    claim_files(config.json, config.clean, overwrite=config.overwrite or stopped)
     videos = _videos(config)
     if config.clean:
         carry_classes(videos, config.clean.parent)
@@ -153,9 +153,8 @@ def _videos(config: CheckConfig) -> VideoList:
     if not config.videos.is_dir():
         return read_list(config.videos, config.root)
     files = find_videos(config.videos, only_by_name=False)
-    unknown = np.full(len(files), -1)
     names = [str(path.relative_to(config.videos)) for path in files]
-    return VideoList(names, unknown, unknown, config.videos, str(config.videos))
+    return unlabelled(names, str(config.videos), config.videos)
 
 
 def _faults(verdicts: Sequence[Verdict]) -> list[Text]:

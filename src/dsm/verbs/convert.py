@@ -16,7 +16,7 @@ from dsm.data.official.files import Entry
 from dsm.data.official.reading import read_official
 from dsm.errors import UserError
 from dsm.files import one_spelling, write_text
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import ListResult
@@ -40,7 +40,7 @@ def convert(config: ConvertConfig) -> ListResult:
 def _convert_list(config: ConvertConfig) -> ListResult:
     source = Path(config.dataset)
     out = config.out if config.out.suffix in ENDINGS else config.out / f"{source.stem}.txt"
-    claim_file(out, overwrite=config.overwrite)
+    claim_files(out, overwrite=config.overwrite)
     if out.absolute() == source.absolute():
         raise UserError(f"{out} is the list to convert; choose another --out.")
     # A second list beside the first (test beside train) must number its classes the same way.
@@ -59,9 +59,8 @@ def _convert_official(config: ConvertConfig) -> ListResult:
     official = read_official(config.dataset, config.annotations)
     files = {name: config.out / f"{name}.txt" for name in official.lists}
     pairs = opposites_of(config.dataset, official.classes)
-    more = (ABSENT, *([OPPOSITES] if pairs else []))
-    for file in (*files.values(), config.out / CLASSES, *(config.out / name for name in more)):
-        claim_file(file, overwrite=config.overwrite)
+    more = (CLASSES, ABSENT, *([OPPOSITES] if pairs else []))
+    claim_files(*files.values(), *(config.out / name for name in more), overwrite=config.overwrite)
     places = _by_name(config.videos) if config.videos else None
     absent: list[str] = []
     present = {

@@ -16,13 +16,13 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import footage_of, worth
 from dsm.files import csv_text, write_text
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import DedupConfig
 
-LEFT_OUT = ".left-out.tsv"
+TABLE = ".left-out.tsv"
 """Suffix of the table's name, after the name of the list."""
 
 
@@ -36,15 +36,11 @@ class DedupResult(ListResult):
 @takes_settings(DedupConfig)
 def dedup(config: DedupConfig) -> DedupResult:
     """Write a list that keeps one video of each group of near-duplicates, and a table of those left out."""
-    table = config.out.with_name(config.out.name + LEFT_OUT)
-    for file in (config.out, table):
-        claim_file(file, overwrite=False)
+    table = config.out.with_name(config.out.name + TABLE)
+    claim_files(config.out, table, overwrite=False)
     videos = read_list(config.videos, config.root)
     features = load_features(config.features)
-    if features.times is not None:
-        raise UserError(
-            f"{config.features}: holds features of clips; dedup compares videos: extract without --per-clip."
-        )
+    features.need_videos(config.features, "dedup compares videos")
     rows = _rows_of(videos, features, config)
     known = np.flatnonzero(rows >= 0)
     pairs = all_pairs(features.part(rows[known]), config.threshold)

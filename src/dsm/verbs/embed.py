@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dsm.data.cameras import cameras_of
-from dsm.data.groups import find_groups, read_groups
+from dsm.data.groups import read_groups
 from dsm.errors import UserError
 from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
 from dsm.evaluate.feature_files import load_features
@@ -20,14 +20,13 @@ from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
 from dsm.pages.gallery import clips_of
-from dsm.runs.bad_videos import LEFT_OUT
-from dsm.runs.claims import claim_file
+from dsm.runs.bad_videos import tell_left_out_of
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import console, many, progress, warn
+from dsm.terminal import console, progress, warn
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import EmbedConfig
-from dsm.video.ledger import read_ledger
 
 FILES = (RESULTS, "embedding.html", "embedding.png")
 SCENES = "scenes.tsv"
@@ -38,8 +37,7 @@ SCENES = "scenes.tsv"
 def embed(config: EmbedConfig) -> Result:
     """Map videos to the plane by their features, and measure how well the features separate labels."""
     files = [config.out / name for name in FILES]
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     rows, embedded, features = examine(config)
     runs = [one.run for one in embedded]
     write_results(files[0], rows)
@@ -52,10 +50,7 @@ def embed(config: EmbedConfig) -> Result:
     elif unread := min(config.clips, len(features)) - len(clips):
         warn(f"{unread} videos do not play in the page: they cannot be read.")
     for file in config.features:
-        ledger = file.with_name(file.name + LEFT_OUT)
-        if ledger.exists():
-            bad = len(read_ledger(ledger))
-            warn(f"{file}: {many(bad, 'video')} of its list could not be read; see {ledger}")
+        tell_left_out_of(file)
     write_embedding_page(files[1], embedded, clips, rows)
     draw_embeddings(embedded, files[2], which=config.map[0])
     lines = [f"written: {', '.join(map(str, files))}"]
@@ -81,13 +76,15 @@ def examine(
     Raises:
         UserError: a file holds features of clips, or of different videos than the first.
     """
-    loaded = [_load(path) for path in config.features]
+    loaded = [load_features(path) for path in config.features]
+    for path, one in zip(config.features, loaded, strict=True):
+        one.need_videos(path, "a map shows videos")
     kept = _some(loaded, config)
     features = [one.part(kept) for one in loaded]
     for path, one in zip(config.features, features, strict=True):
         need_spread(one.features, str(path))
     namings = _namings(config, features[0])
-    groups = find_groups(features[0].paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(features[0].paths)
     runs = names or _run_names(config, features)
     rows: list[Row] = []
     embedded = []
@@ -120,15 +117,6 @@ def _table(rows: Sequence[Row], runs: Sequence[str]) -> Table:
         cells = (line["cells"][run] for run in runs)
         table.add_row(line["metric"], *("  ".join(part for part in cell.values() if part) for cell in cells))
     return table
-
-
-def _load(path: Path) -> Features:
-    features = load_features(path)
-    if features.times is not None:
-        raise UserError(
-            f"{path}: holds features of clips, but a map shows videos; extract without --per-clip."
-        )
-    return features
 
 
 def _some(loaded: Sequence[Features], config: EmbedConfig) -> NDArray[np.int64]:

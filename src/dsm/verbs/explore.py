@@ -11,15 +11,8 @@ from dsm.data.lists import read_list
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.embedding import LEAST, need_spread
-from dsm.evaluate.explore import (
-    duplicate_groups,
-    rarest,
-    rarest_of_groups,
-    same_camera,
-)
-from dsm.evaluate.explore import (
-    explore as explore_features,
-)
+from dsm.evaluate.explore import duplicate_groups, rarest, rarest_of_groups, same_camera
+from dsm.evaluate.explore import explore as explore_features
 from dsm.evaluate.feature_files import SUFFIXES, load_features
 from dsm.evaluate.features import Features, same_encoder
 from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
@@ -29,15 +22,9 @@ from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
-from dsm.pages.explore_tables import (
-    alerts_csv,
-    clusters_csv,
-    duplicates_csv,
-    rarest_csv,
-    suggestions_csv,
-)
-from dsm.runs.bad_videos import LEFT_OUT
-from dsm.runs.claims import claim_file
+from dsm.pages.explore_tables import alerts_csv, clusters_csv, duplicates_csv, rarest_csv, suggestions_csv
+from dsm.runs.bad_videos import tell_left_out_of
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
@@ -45,7 +32,6 @@ from dsm.verbs.extract import extract
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
-from dsm.video.ledger import read_ledger
 
 SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
 ALERTS_SHOWN = 24
@@ -63,8 +49,7 @@ def explore(config: ExploreConfig) -> Result:
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
     extra += [folder / ALERTS] if config.against else []
-    for file in (config.out, *files, *extra):
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(config.out, *files, *extra, overwrite=config.overwrite)
     archive = load_features(config.against) if config.against else None
     features = features_of(config, folder, archive)
     name = str(config.source)
@@ -134,9 +119,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     features = load_features(file)
     if config.root is not None:
         features = features.rooted(config.root)
-    ledger = file.with_name(file.name + LEFT_OUT)
-    if ledger.exists():
-        warn(f"{file}: {many(len(read_ledger(ledger)), 'video')} could not be read; see {ledger}")
+    tell_left_out_of(file)
     return features
 
 

@@ -20,7 +20,7 @@ from dsm.models.weights import LoadedEncoder, weights_name
 from dsm.models.zoo import check_takes
 from dsm.render import MEAN, STD
 from dsm.runs.card import CARD, card_text, code, results_in, write_card
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.folder import read_record
 from dsm.settings import takes_settings
 from dsm.verbs.result import Result
@@ -57,7 +57,7 @@ def export(config: ExportConfig) -> Result:
         return _to_hub(config)
     if config.out.suffix not in ENDINGS:
         raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = config.loading.load(config.weights, head)
     merge(loaded.module)
@@ -97,8 +97,7 @@ def _to_hub(config: ExportConfig) -> Result:
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, but --to hub writes a folder; choose another --out.")
     parts = [config.out / name for name in (WHOLE, CONFIG, CARD)]
-    for part in parts:
-        claim_file(part, overwrite=config.overwrite)
+    claim_files(*parts, overwrite=config.overwrite)
     result = export(replace(config, to="file", out=parts[0], overwrite=True))
     about = read_safetensors(parts[0])[1]
     write_text(parts[1], json_text({"model_type": HUB_TYPE, "library_name": "dsm", **about}, indent=2) + "\n")

@@ -19,7 +19,7 @@ from dsm.evaluate.export_features import (
 from dsm.evaluate.feature_files import load_features
 from dsm.files import written_aside, written_aside_folder
 from dsm.pages.gallery import clip_frames
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result
@@ -29,11 +29,11 @@ from dsm.verbs.settings.data import DataExportConfig
 @takes_settings(DataExportConfig)
 def export(config: DataExportConfig) -> Result:
     """Write features for FiftyOne, LanceDB, a vector database, or TensorBoard's Embedding Projector."""
-    claim_file(config.out, overwrite=False)
+    claim_files(config.out, overwrite=False)
     features = load_features(config.features, half=True)
     if config.root is not None:
         features = features.rooted(config.root)
-    groups = features.groups(file=config.groups, regex=config.group_regex) or []
+    groups = features.groups(config.grouping) or []
     rows = Rows(features, groups)
     if config.to == "parquet":
         with written_aside(config.out) as aside:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
 from dsm.data.folders import find_list
-from dsm.data.list_lines import UNKNOWN, UNLABELLED
-from dsm.data.lists import VideoList, list_name
+from dsm.data.lists import list_name, unlabelled
 from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
 from dsm.evaluate.attentive import Tokens
@@ -23,8 +22,8 @@ from dsm.evaluate.feature_files import check_suffix, load_features
 from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM, LoadSettings
-from dsm.runs.bad_videos import LEFT_OUT, MAX_NAMED, tell_damaged
-from dsm.runs.claims import claim_file
+from dsm.runs.bad_videos import tell_damaged, tell_left_out
+from dsm.runs.claims import claim_files
 from dsm.runs.copies import checked_url, send_files
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
@@ -33,14 +32,13 @@ from dsm.terminal import console, many, warn
 from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
-from dsm.video.ledger import Verdict
 
 
 @takes_settings(ExtractConfig)
 def extract(config: ExtractConfig) -> Result:
     """Write the features of a list's videos; a stopped extraction continues."""
     # Parts beside the file are from an extraction that was stopped, perhaps at its very end.
-    claim_file(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
+    claim_files(config.out, overwrite=config.overwrite or parts_of(config.out).is_dir())
     check_suffix(config.out)
     if config.copy_to:
         checked_url(config.copy_to)
@@ -125,9 +123,7 @@ def encode(
     if isinstance(videos, (str, Path)):
         listed = find_list(videos)
     else:
-        paths = [absolute(video) for video in videos]
-        unknown = np.full(len(paths), UNKNOWN)
-        listed = VideoList(paths, np.full(len(paths), UNLABELLED), unknown, Path(), source="the videos")
+        listed = unlabelled([absolute(video) for video in videos], "the videos")
     loaded = LoadSettings().load(str(weights))
     clip, encoder = ClipChanges().of(loaded.config), loaded.module.to(best_device())
     features = extract_features(
@@ -148,11 +144,3 @@ def tell_spread(extracted: Extracted, windows: int) -> None:
             f"{many(extracted.cut_short, 'video reaches', 'videos reach')} the limit of {MOST_CLIPS} clips "
             "per video, so clips are farther apart than --every asks; cut such videos into shorter ones."
         )
-
-
-def tell_left_out(out: Path, bad: Sequence[Verdict]) -> None:
-    """Say which videos of an extraction could not be read."""
-    for video in bad[:MAX_NAMED]:
-        warn(f"left out: {video.path}: {video.reason}")
-    if bad:
-        warn(f"{out}{LEFT_OUT}: lists {many(len(bad), 'video')} that cannot be read")

@@ -20,7 +20,7 @@ from dsm.terminal import many, progress, warn
 from dsm.verbs.result import ListResult
 from dsm.verbs.settings.data import FramesConfig
 from dsm.video.source import VideoError
-from dsm.video.write import DAMAGED, places_of, write_frames
+from dsm.video.write import DAMAGED, folders_for, write_frames
 from dsm.workers import side_by_side
 
 LIST = "list.txt"
@@ -36,7 +36,7 @@ def frames(config: FramesConfig) -> ListResult:
     if config.copy_to:
         checked_url(config.copy_to)
     videos = read_list(config.videos, config.root)
-    folders = [config.out / place for place in places_of(videos.paths)]
+    folders = [config.out / place for place in folders_for(videos.paths)]
     first = dict(zip(folders, videos.paths, strict=True))
     for folder, path in first.items():
         if above := next((one for one in folder.parents if one in first), None):

@@ -13,8 +13,8 @@ from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix, save_features
 from dsm.evaluate.features import places_of
-from dsm.evaluate.import_features import Keys, features_of, read_arrays
-from dsm.runs.claims import claim_file
+from dsm.evaluate.import_features import Keys, features_from, read_arrays
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
 from dsm.untrusted import read_text
@@ -26,7 +26,7 @@ from dsm.verbs.settings.data import FeaturesConfig
 @takes_settings(FeaturesConfig)
 def features(config: FeaturesConfig) -> Result:
     """Read features that another tool wrote, and write them for retrieve, probe, search and embed."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     check_suffix(config.out)
     if config.out.suffix == ".npy":
         raise UserError(f"{config.out}: an .npy file has no paths or labels; write .npz or .parquet.")
@@ -42,7 +42,7 @@ def features(config: FeaturesConfig) -> Result:
             ) from None
         classes = [name.strip() for name in classes if name.strip()]
     keys = Keys(config.features, config.labels, config.paths)
-    imported, taken = features_of(config.file, read_arrays(config.file), keys, classes)
+    imported, taken = features_from(config.file, read_arrays(config.file), keys, classes)
     sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
     places = {"root": absolute(config.root)} if config.root else {}
     if config.videos is not None:

@@ -10,7 +10,7 @@ from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.folders import find_parts, find_videos, index_folder
 from dsm.data.list_lines import ENDINGS
 from dsm.data.lists import write_list
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, some, warn
 from dsm.verbs.result import ListResult
@@ -24,7 +24,7 @@ def index(config: IndexConfig) -> ListResult:
     Videos that cannot be read are named and left out. If the folder consists of train and val (or test) with
     class folders inside, each gets its own list.
     """
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     list_folder = config.out.parent
     list_folder.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -37,8 +37,7 @@ def index(config: IndexConfig) -> ListResult:
     ending = config.out.suffix if config.out.suffix in ENDINGS else ""
     stem = config.out.name.removesuffix(ending)
     files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
-    for file in files.values():
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files.values(), overwrite=config.overwrite)
     with progress("reading videos", len(paths)) as bar:
         indexed = index_folder(
             config.folder, paths, list_folder,

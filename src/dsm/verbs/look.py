@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dsm.data.groups import find_groups
 from dsm.data.lists import list_name, needed, read_list
 from dsm.distributed import best_device
 from dsm.errors import UserError
@@ -18,7 +17,7 @@ from dsm.inputs import path_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, rows_table, seed_of, write_results
 from dsm.settings import takes_settings
@@ -31,7 +30,7 @@ from dsm.verbs.settings.evaluation import LookConfig
 def look(config: LookConfig) -> Result:
     """Draw where a network looks in one video, or score over a list how much of that moves."""
     if not config.score:
-        claim_file(config.out, overwrite=config.overwrite)
+        claim_files(config.out, overwrite=config.overwrite)
     looker, name, seed = build_looker(config)
     aim = take_aim(config, looker)
     console.print(f"{name}: {config.map} at {looker.layer}")
@@ -43,12 +42,12 @@ def look(config: LookConfig) -> Result:
 def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result:
     """Measure every video of the list; write results.json and look.csv."""
     videos = read_list(config.video, config.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(videos.paths)
     made_by = {"list_digest": videos.digest(rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
     claim_by_settings(
         config.out, "look.json", settings, what="a look",
-        overwrite=config.overwrite, needed=needed(videos, path_of(config.weights), config.groups),
+        overwrite=config.overwrite, needed=needed(videos, path_of(config.weights), config.grouping.groups),
     )  # fmt: skip
     measured = mass_of_list(
         looker, videos, title=f"maps of {run}", probe=config.probes[0], share=config.mix, at=config.paste_at,

@@ -76,8 +76,7 @@ def models(config: ModelsConfig) -> Result:
     for row in rows:
         table.add_row(*row)
     return Result(
-        tables=[table],
-        lines=["also tv:NAME from torchvision and hf:NAME from transformers, if installed"],
+        tables=[table], lines=["also tv:NAME from torchvision and hf:NAME from transformers, if installed"]
     )
 
 

@@ -22,7 +22,7 @@ from dsm.verbs.settings.data import PackConfig
 from dsm.video.pack import SHARD, damaged_in, find_member, is_packed
 from dsm.video.segments import file_of
 from dsm.video.source import VideoError
-from dsm.video.write import places_of, write_shard
+from dsm.video.write import folders_for, write_shard
 from dsm.workers import side_by_side
 
 LIST = "list.txt"
@@ -40,7 +40,7 @@ def pack(config: PackConfig) -> ListResult:
     videos = read_list(config.videos, config.root)
     _claim(config, videos)
     carry_classes(videos, config.out)
-    names = [place.as_posix() for place in places_of(videos.paths)]
+    names = [place.as_posix() for place in folders_for(videos.paths)]
     # A video listed twice is packed once, and listed twice.
     first: dict[str, int] = {}
     for place, name in enumerate(names):

@@ -15,7 +15,7 @@ from dsm.evaluate.preview import Previewer, Shown, Version, as_trained, each_kin
 from dsm.files import write_text
 from dsm.methods.settings import DsmConfig
 from dsm.pages.preview import write_preview
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
@@ -49,9 +49,7 @@ def preview(config: PreviewConfig) -> PreviewResult:
 
     Videos that cannot be read are named and left out.
     """
-    for file in (config.out, config.json):
-        if file:
-            claim_file(file, overwrite=config.overwrite)
+    claim_files(config.out, config.json, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     versions = _versions(config)
     previewer = Previewer(videos, config.clip, versions, config.seed)

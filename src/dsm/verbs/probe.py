@@ -12,7 +12,7 @@ from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe, need_cl
 from dsm.evaluate.retrieval import knn_probe
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, row_of, rows_table, run_and_seed, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -26,8 +26,7 @@ PREDICTIONS = "predictions.csv"
 def probe(config: ProbeConfig) -> Result:
     """Fit a linear and a nearest-neighbour classifier on training features; write their test accuracies."""
     file, predicted = config.out / RESULTS, config.out / PREDICTIONS
-    for one in (file, predicted):
-        claim_file(one, overwrite=config.overwrite)
+    claim_files(file, predicted, overwrite=config.overwrite)
     train, test = load_features(config.train), load_features(config.test)
     test = numbered_alike(train, test, (str(config.train), str(config.test)))
     if not train.labelled:
@@ -36,8 +35,8 @@ def probe(config: ProbeConfig) -> Result:
             "explore` groups videos without labels, and exports the labels that you give."
         )
     need_classes(train)
-    inside = train.groups(file=config.groups, regex=config.group_regex)
-    groups = test.groups(file=config.groups, regex=config.group_regex)
+    inside = train.groups(config.grouping)
+    groups = test.groups(config.grouping)
     with_tokens = train, test
     train, test = means_of_tokens(train), means_of_tokens(test)
     unseen = np.setdiff1d(test.labels[test.labels >= 0], train.labels)
@@ -46,7 +45,7 @@ def probe(config: ProbeConfig) -> Result:
             f"{many(len(unseen), 'class of the test list is', 'classes of the test list are')} not in the "
             "training list."
         )
-    by = "groups" if config.groups or config.group_regex else "videos"
+    by = "groups" if config.grouping.given else "videos"
     try:
         chosen = choose_strength(train, inside, config.folds)
         best = max(chosen.accuracy.values())

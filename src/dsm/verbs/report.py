@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from dsm.data.classes import class_names, named, names_of
-from dsm.data.groups import find_groups
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
@@ -34,7 +33,7 @@ from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, Repo
 from dsm.pages.run_report import write_run_report
 from dsm.pages.template import PAGE_BYTES
 from dsm.runs.bad_videos import left_out_sentences
-from dsm.runs.claims import claim_by_settings, claim_file
+from dsm.runs.claims import claim_by_settings, claim_files
 from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_names
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip
@@ -93,10 +92,11 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
     """
     base, what = config.out.with_suffix(""), "what a report measured"
     claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
+    table = config.grouping.groups
     made_by: dict[str, Any] = {
         "train": lists.train.digest(),
         "test": lists.test.digest(),
-        "groups": [_digest(config.groups) if config.groups else "None", config.group_regex],
+        "groups": [_digest(table) if table else "None", config.grouping.group_regex],
         "windows": config.windows,
     }
     run_settings = []
@@ -115,7 +115,7 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
         claim_by_settings(
             folder, "measured.json", wanted, what="measurements",
             overwrite=config.overwrite,
-            needed=needed(lists.train, lists.test, config.groups, *(path_of(run.folder) for run in runs)),
+            needed=needed(lists.train, lists.test, table, *(path_of(run.folder) for run in runs)),
         )  # fmt: skip
     return folders
 
@@ -129,7 +129,7 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
         UserError: no features can be extracted.
     """
     weights, workers, windows = str(run.folder), config.data.workers, config.windows
-    grouped: dict[str, Any] = {"groups": config.groups, "group_regex": config.group_regex}
+    grouping = config.grouping
     train, test = folder / "train.npz", folder / "test.npz"
     for file, data in ((train, lists.train_file), (test, lists.test_file)):
         if not file.exists():
@@ -138,18 +138,22 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
             extract(ExtractConfig(weights, data, file, root=lists.root, settings=wanted))
     looking = LookConfig(
         lists.test_file, weights, folder / "look",
-        score=True, root=lists.root, windows=windows, workers=workers, **grouped,
+        score=True, root=lists.root, windows=windows, workers=workers, grouping=grouping,
     )  # fmt: skip
     learnt = lists.train_file if lists.train.labelled else None
     bias_data = BiasData(lists.test_file, learnt, root=lists.root, workers=workers)
     test_data = VideoTestData(lists.test_file, lists.root, workers)
     parts: dict[Measure, Callable[[Path], object]] = {
-        "retrieval": lambda out: retrieve(RetrieveConfig(train, test, out, shown=0, **grouped)),
-        "probe": lambda out: probe(ProbeConfig(train, test, out, **grouped)),
-        "test": lambda out: test_videos(VideoTestConfig(weights, test_data, out, windows=windows, **grouped)),
+        "retrieval": lambda out: retrieve(RetrieveConfig(train, test, out, shown=0, grouping=grouping)),
+        "probe": lambda out: probe(ProbeConfig(train, test, out, grouping=grouping)),
+        "test": lambda out: test_videos(
+            VideoTestConfig(weights, test_data, out, windows=windows, grouping=grouping)
+        ),
         "look": lambda _: look(looking),
         "bias": lambda out: bias(
-            BiasConfig((weights,), bias_data, out, names=(run.name,), windows=windows, quick=True, **grouped)
+            BiasConfig(
+                (weights,), bias_data, out, names=(run.name,), windows=windows, quick=True, grouping=grouping
+            )
         ),
     }
     features = load_features(train), load_features(test)
@@ -193,7 +197,7 @@ def embed_runs(names: Sequence[str], folders: Sequence[Path], config: ReportConf
         EmbedConfig(
             tuple(folder / "test.npz" for folder in folders), folders[0],
             gallery=tuple(folder / "train.npz" for folder in folders),
-            groups=config.groups, group_regex=config.group_regex,
+            grouping=config.grouping,
         ),
         names,
     )  # fmt: skip
@@ -243,9 +247,9 @@ def _digest(file: Path) -> str:
 @takes_settings(ReportConfig)
 def report(config: ReportConfig) -> Result:
     """Put runs on one page: settings, curves and, with lists, measurements; finished ones are reused."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     if config.curves:
-        claim_file(config.curves, overwrite=config.overwrite)
+        claim_files(config.curves, overwrite=config.overwrite)
     names = config.names or tuple(short_names(config.runs))
     if config.data.test is None and (bare := next(filter(published, config.runs), None)):
         raise UserError(
@@ -276,7 +280,7 @@ def report(config: ReportConfig) -> Result:
                 left_out.append(f"embedding: {error}")
                 warn(left_out[-1])
     content = ReportContent(
-        runs, measured, given, classes, config.shown, bool(config.groups or config.group_regex),
+        runs, measured, given, classes, config.shown, config.grouping.given,
         embedding, left_out,
     )  # fmt: skip
     write_run_report(config.out, content)
@@ -314,7 +318,7 @@ def read_lists(config: ReportConfig) -> Lists | None:
     else:
         _need_labels(train, test)
     for videos in (train, test):
-        find_groups(videos.paths, file=config.groups, regex=config.group_regex)  # fail now, not after hours
+        config.grouping.of(videos.paths)  # fail now, not after hours
     return Lists(config.data.train, config.data.test, config.data.root, train, test)
 
 
@@ -327,11 +331,6 @@ def _need_labels(*lists: VideoList) -> None:
             )
 
 
-def _is_picture(path: Path) -> bool:
-    # Skip links: they could point to any file, and the page may be shared.
-    return path.suffix.lower() in KINDS and path.is_file() and not path.is_symlink()
-
-
 def read_given(folder: Path) -> Given:
     """The rows, command and pictures of a results folder.
 
@@ -339,7 +338,9 @@ def read_given(folder: Path) -> Given:
         UserError: it has no results.json written by dsm.
     """
     command, rows = read_recorded_results(folder / RESULTS)
-    pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
+    # Skip links: they could point to any file, and the page may be shared.
+    files = (path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+    pictures = sorted(path for path in files if path.suffix.lower() in KINDS)
     described = [(path, describe_picture(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, described)
 

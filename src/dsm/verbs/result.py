@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsm.data.lists import VideoList
-from dsm.errors import UserError, nearest, without_control
+from dsm.errors import UserError, did_you_mean, without_control
 from dsm.runs.results import Row
 from dsm.terminal import SafeConsole
 
@@ -47,7 +47,9 @@ class Result:
         for row in self.rows:
             if row.metric == metric and run in (None, row.run) and test in (None, row.test):
                 return row.value
-        raise UserError(f"no {metric!r} in this result{nearest(metric, {row.metric for row in self.rows})}")
+        raise UserError(
+            f"no {metric!r} in this result{did_you_mean(metric, {row.metric for row in self.rows})}"
+        )
 
     def __rich__(self) -> RenderableType:
         return Group(

@@ -19,7 +19,7 @@ from dsm.evaluate.retrieval import retrieve as nearest_of_each
 from dsm.files import csv_text, write_text
 from dsm.intervals import share_interval
 from dsm.pages.tables import bar_of
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, warn
@@ -37,16 +37,15 @@ MOST_RANKED = 10**9
 def retrieve(config: RetrieveConfig) -> Result:
     """Search for each query in the gallery; write recall, every query's neighbours, and some of the clips."""
     files = [config.out / name for name in FILES]
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
     queries = numbered_alike(gallery, queries, (str(config.gallery), str(config.queries)))
-    groups = queries.groups(file=config.groups, regex=config.group_regex)
+    groups = queries.groups(config.grouping)
     across = None
     if config.across_groups:
-        of_gallery = gallery.groups(file=config.groups, regex=config.group_regex)
+        of_gallery = gallery.groups(config.grouping)
         across = (of_gallery, groups) if of_gallery and groups else None
     apart = kept_apart(gallery, queries, across)
     retrieval = nearest_of_each(gallery, queries, apart=apart)
@@ -83,7 +82,7 @@ def retrieve(config: RetrieveConfig) -> Result:
     if not labelled:
         alone.append("not every video has a label, so R@k, mAP and the numbers per class are left out")
     of_one = next((row for row in rows if row.metric == "R@1"), None)
-    recall = of_one and bar_of(f"{run}, R@1", of_one.value, of_one.low, of_one.high)
+    recall = of_one and bar_of(f"{run}, R@1", of_one.measured)
     by_chance = chance(gallery, queries, apart, 1) if labelled else None
     if not config.shown or not _draw_gallery(
         files[3], (gallery, queries, retrieval, config.shown), recall=recall, chance=by_chance
@@ -99,9 +98,9 @@ def _without_labels(
     named: tuple[str, int, str], config: RetrieveConfig, of: tuple[Features, Features], retrieval: Retrieval
 ) -> list[Row]:
     """What needs no labels: the share of queries whose nearest neighbour is of their own group."""
-    if (config.groups is None and not config.group_regex) or config.across_groups:
+    if not config.grouping.given or config.across_groups:
         return []
-    of_gallery, own = (one.groups(file=config.groups, regex=config.group_regex) for one in of)
+    of_gallery, own = (one.groups(config.grouping) for one in of)
     assert of_gallery is not None
     assert own is not None
     nearest = retrieval.neighbours[:, 0]
@@ -125,13 +124,9 @@ def _table(rows: Sequence[Row], by_chance: Sequence[float], title: str) -> Table
     for name in ("", *(row.metric for row in rows)):
         table.add_column(name, justify="right")
     table.add_row("found", *(f"{row.value:.1%}" for row in rows))
-    table.add_row("95 %", *(_interval(row) for row in rows))
+    table.add_row("95 %", *(row.interval("{:.0%}–{:.0%}") for row in rows))
     table.add_row("chance", *(f"{value:.1%}" for value in by_chance))
     return table
-
-
-def _interval(row: Row) -> str:
-    return "" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{row.high:.0%}"
 
 
 def _neighbours_tsv(gallery: Features, queries: Features, retrieval: Retrieval) -> str:

@@ -15,30 +15,24 @@ from dsm.evaluate.archive import open_archive
 from dsm.evaluate.duplicates import all_pairs
 from dsm.evaluate.explore import linked
 from dsm.evaluate.features import Features
-from dsm.evaluate.filters import Filters, rows_with
 from dsm.evaluate.footage import footage_of
-from dsm.evaluate.search import (
-    ArchiveIndex,
-    Hit,
-    QueryEncoder,
-    rows_of_file,
-    told_apart,
-)
+from dsm.evaluate.search import ArchiveIndex, Filters, Hit, QueryEncoder, rows_of_file, rows_with, told_apart
 from dsm.files import csv_text, write_text
 from dsm.pages.duplicates import write_duplicates_page
-from dsm.pages.film import label, spread, strip, write_still
+from dsm.pages.film import COLUMNS, label, strip, write_still
 from dsm.pages.gallery import clip_frames, row_text
 from dsm.pages.search_page import HOST, PageServer
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result, plain_table
 from dsm.verbs.settings.exploring import SearchConfig
+from dsm.video.sampling import evenly
 from dsm.video.source import VideoError
 
 MAX_PAIRS_SHOWN = 20
 """Most pairs that are printed if no file is written."""
-Times = tuple[float, float]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class FoundVideo:
     """Path, as in the list that the index was extracted from."""
     label: int
     """-1 if the list has no label for it."""
-    times: Times | None
+    times: Span | None
     """First and last second of the clip; None if the index holds whole videos."""
     cosine: float
     """Similarity to the query."""
@@ -64,7 +58,7 @@ class DuplicatePair:
     one: str
     other: str
     cosine: float
-    times: tuple[Times | None, Times | None]
+    times: tuple[Span | None, Span | None]
     """First and last second of each clip; None if the index holds whole videos."""
     rows: tuple[int, int]
     """Their rows in the index."""
@@ -84,7 +78,7 @@ class SearchResult(Result):
 def search(config: SearchConfig) -> SearchResult:
     """Find the videos nearest to a query, or near-duplicates; or serve a search page until stopped."""
     if config.out is not None:
-        claim_file(config.out, overwrite=config.overwrite)
+        claim_files(config.out, overwrite=config.overwrite)
     archive = open_archive(config.index, config.root)
     features = archive.features
     if config.duplicates:
@@ -142,7 +136,7 @@ def _contact_sheet(
         except VideoError as error:
             warn(f"not drawn: {error}")
             continue
-        picture = strip(frames[spread(len(frames))])
+        picture = strip(frames[evenly(len(frames), COLUMNS)])
         rows.append([label("  ".join(told).strip(), picture.shape[1]), picture])
     if not rows:
         raise UserError("none of the videos found can be read; give --root if they have moved.")

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.classes import carry_classes
-from dsm.data.groups import UCF101_GROUP, find_groups
+from dsm.data.groups import UCF101_GROUP
 from dsm.data.lists import read_list, write_list
+from dsm.data.settings import Grouping
 from dsm.data.splits import NEAR, split_by_group
 from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
-from dsm.runs.claims import claim_file
+from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
-from dsm.terminal import many, warn
+from dsm.terminal import many, some, warn
 from dsm.verbs.result import ListResult, Result
 from dsm.verbs.settings.data import LeaksConfig, SplitConfig, SubsetConfig
 from dsm.video.segments import without_segment
@@ -27,7 +28,7 @@ MAX_NAMED = 10
 @takes_settings(SubsetConfig)
 def subset(config: SubsetConfig) -> ListResult:
     """Write a part of a list with the same share of each class; the 1 % part lies inside the 10 % part."""
-    claim_file(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
     chosen = class_balanced(videos.labels, config.fraction, config.seed)
     carry_classes(videos, config.out.parent)
@@ -58,10 +59,9 @@ def split(config: SplitConfig) -> SplitResult:
     Each class is split in proportion as far as the groups allow.
     """
     files = config.out / "train.txt", config.out / "test.txt"
-    for file in files:
-        claim_file(file, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite)
     videos = read_list(config.videos, config.root)
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex, intervals=False)
+    groups = config.grouping.of(videos.paths, intervals=False)
     if groups is None:  # segments of a file show the same place
         groups = [without_segment(path) for path in videos.paths]
     test = split_by_group(groups, config.test_share, config.seed, videos.labels)
@@ -86,29 +86,26 @@ def _warn_of_split(labels: NDArray[np.int64], test: NDArray[np.bool_], wish: flo
     for inside, outside, name in ((~test, test, "train.txt"), (test, ~test, "test.txt")):
         only = np.setdiff1d(labels[inside], labels[outside])
         if len(only):
-            named = ", ".join(map(str, only[:MAX_NAMED])) + (", …" if len(only) > MAX_NAMED else "")
             warn(
                 f"{many(len(only), 'class is', 'classes are')} in {name} only, because each is in one "
-                f"group or groups allow no other split: {named}."
+                f"group or groups allow no other split: {some(list(map(str, only)), MAX_NAMED)}."
             )
 
 
 @takes_settings(LeaksConfig)
 def leaks(config: LeaksConfig) -> Result:
-    """Check that no group has videos in both lists.
+    """Check that no group has videos in both lists; groups are those of UCF101 unless others are given.
 
     Raises:
         UserError: some groups do; the message names them.
     """
-    regex = config.group_regex or ("" if config.groups else UCF101_GROUP)
-    one, two = (
-        set(find_groups(read_list(listed).paths, file=config.groups, regex=regex, intervals=False) or ())
-        for listed in (config.one, config.two)
-    )
+    grouping = config.grouping if config.grouping.given else Grouping(group_regex=UCF101_GROUP)
+    lists = read_list(config.one), read_list(config.two)
+    one, two = (set(grouping.of(videos.paths, intervals=False) or ()) for videos in lists)
     shared = sorted(one & two)
     if shared:
-        named = ", ".join(shared[:MAX_NAMED]) + (", …" if len(shared) > MAX_NAMED else "")
         raise UserError(
-            f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: {named}"
+            f"{many(len(shared), 'group is', 'groups are')} in both {config.one} and {config.two}: "
+            f"{some(shared, MAX_NAMED)}"
         )
     return Result(lines=["no group is in both lists"])

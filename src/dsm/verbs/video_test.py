@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from rich.table import Table
 from torch import nn
 
 from dsm.data.classes import check_class_names, named
-from dsm.data.groups import find_groups
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import begun_from_outside
@@ -37,13 +35,12 @@ from dsm.inputs import path_of
 from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
-from dsm.runs.bad_videos import tell_damaged
+from dsm.runs.bad_videos import tell_damaged, tell_left_out
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_name, seed_of, share, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many
-from dsm.verbs.extract import tell_left_out
 from dsm.verbs.result import Result, plain_table
 from dsm.verbs.settings.evaluation import VideoTestConfig
 
@@ -80,7 +77,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
     videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
-    groups = find_groups(videos.paths, file=config.groups, regex=config.group_regex)
+    groups = config.grouping.of(videos.paths)
     check_labels(videos, len(names))
     check_class_names(videos, names, config.weights)
     other = None
@@ -94,7 +91,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     claim_by_settings(
         config.out, MARKER, settings, what="a test",
         overwrite=config.overwrite,
-        needed=needed(videos, path_of(config.weights), config.groups, config.against),
+        needed=needed(videos, path_of(config.weights), config.grouping.groups, config.against),
     )  # fmt: skip
     predictions = _predict(config, classifier, videos, clip_of(about.get("clip", {})))
     listed = list_name(config.data.test)
@@ -173,12 +170,12 @@ def _comparison_tables(comparison: Comparison, folder: Path, videos: int) -> lis
         "only the other": comparison.only_other,
         "both wrong": comparison.neither,
     }
-    value, low, high = comparison.difference
-    interval = "" if math.isnan(low) else f"[{low:+.1%}, {high:+.1%}]"
+    difference = comparison.difference
+    interval = f"[{difference.low:+.1%}, {difference.high:+.1%}]" if difference.known else ""
     return [
         plain_table([(f"against {folder}, of {many(videos, 'video')}:",)]),
         plain_table([(f"  {words}", f"{count:6d}") for words, count in counts.items()]),
-        plain_table([("top1 less its top1", f"{value:+6.1%}", interval)]),
+        plain_table([("top1 less its top1", f"{difference.value:+6.1%}", interval)]),
     ]
 
 

@@ -59,7 +59,8 @@ def count_all(
     together = min(math.ceil(len(paths) / workers / _BATCHES), _MOST_TOGETHER)
     batches = [paths[begin : begin + together] for begin in range(0, len(paths), together)]
     # The time limit of a batch allows for one slow file; if more are slow, each gets its own limit below.
-    jobs = [Job(_count_batch, (batch,), _time_for_all(batch, seconds)) for batch in batches]
+    times = (seconds + sum(time_for(path, 0) for path in batch) for batch in batches)
+    jobs = [Job(_count_batch, (batch,), time) for batch, time in zip(batches, times, strict=True)]
     outcomes = call_guarded(jobs, workers)
     for batch, outcome in zip(batches, outcomes, strict=True):
         counts += _count_singly(batch, workers, seconds) if isinstance(outcome, Failed) else outcome
@@ -69,10 +70,6 @@ def count_all(
 
 def _count_batch(paths: Sequence[Path]) -> list[Counted]:
     return [count_frames(path) for path in paths]
-
-
-def _time_for_all(paths: Sequence[Path], seconds: float) -> float:
-    return seconds + sum(time_for(path, 0) for path in paths)
 
 
 def _count_singly(paths: Sequence[Path], workers: int, seconds: float) -> list[Counted]:

@@ -30,14 +30,7 @@ from dsm.files import is_dir, is_hidden
 from dsm.limits import MAX_PIXELS
 from dsm.terminal import many
 from dsm.video.convert import Converter
-from dsm.video.source import (
-    Deadline,
-    MissingVideoError,
-    NoVideoError,
-    Source,
-    VideoError,
-    reason_of,
-)
+from dsm.video.source import Deadline, MissingVideoError, NoVideoError, Source, VideoError, reason_of
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -239,23 +232,18 @@ def frame_files(folder: str | Path, prefix: str | None = None) -> list[Path]:
 
 
 def read_pictures(
-    files: Iterable[Path],
-    short_side: int | None,
-    deadline: Deadline,
-    form: str = "rgb24",
-    *,
-    square: bool = False,
+    files: Iterable[Path], short_side: int | None, deadline: Deadline, form: str = "rgb24"
 ) -> list[NDArray[np.uint8]]:
     """Decode pictures and resize all to the size of the first.
 
     Args:
-        short_side: pixels of the shorter side; None keeps the size. square: of the longer side too.
+        short_side: pixels of the shorter side; None keeps the size.
         form: FFmpeg's name of the pixel format.
 
     Raises:
         VideoError: a picture cannot be read; the message names it.
     """
-    convert = Converter(short_side, form=form, square=square)
+    convert = Converter(short_side, form=form)
     return [_read(file, convert, deadline) for file in files]
 
 

@@ -18,7 +18,7 @@ from dsm.files import json_text
 from dsm.limits import LEDGER_BYTES
 from dsm.terminal import many
 from dsm.untrusted import checked, read_json
-from dsm.video.cut_off import bytes_missing
+from dsm.video.containers import bytes_missing
 from dsm.video.damage import Damage
 from dsm.video.decode import probe, read_frames
 from dsm.video.frame_folder import BrokenPictureError, describe_broken, frame_files, is_folder, read_pictures

@@ -101,6 +101,11 @@ def clips_from(starts: NDArray[Any], video: Video, frames: int, stride: int) -> 
     return begin[:, None] + steps % length[:, None]
 
 
+def evenly(count: int, most: int) -> Indices:
+    """At most ``most`` of ``count`` positions, evenly spread, with the first and the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def uniform_windows(video: Video, frames: int, stride: int, windows: int) -> Indices:
     """Clips spread evenly over a video, the first at its start, the last at its end, none across a gap.
 

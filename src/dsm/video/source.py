@@ -25,7 +25,7 @@ from dsm.limits import MAX_PIXELS
 from dsm.storage.client import seconds_waited
 from dsm.storage.objects import at_hand
 from dsm.urls import shown
-from dsm.video.mp4_tables import tables_of
+from dsm.video.containers import format_of, tables_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -156,7 +156,7 @@ def open_video(source: Source, *, strict: bool = False, counts: bool = False) ->
     # An absolute path: FFmpeg would take text before a colon for a protocol.
     with video_at_hand(source) as local:
         file = os.path.abspath(_regular(local, source))
-        with _opened(file, source, strict, _format_of(file) if counts else None) as container:
+        with _opened(file, source, strict, format_of(Path(file)) if counts else None) as container:
             yield container
 
 
@@ -173,20 +173,6 @@ def video_at_hand(source: str | Path) -> Iterator[Path]:
         except FileNotFoundError as error:
             raise MissingVideoError(str(error)) from None
         yield local
-
-
-def _format_of(file: str) -> str | None:
-    """The format of an mp4, Matroska or avi file; its header names all streams and the sizes of pictures."""
-    try:
-        with open(file, "rb") as content:  # noqa: PTH123
-            head = content.read(12)
-    except OSError:  # FFmpeg says what is wrong
-        return None
-    if head[4:8] == b"ftyp":
-        return "mp4"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "matroska"
-    return "avi" if head[:4] + head[8:] == b"RIFFAVI " else None
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dsm.storage.objects import facts_of
 from dsm.video.clock import Part, Times, parts_of, seconds_of
+from dsm.video.containers import is_one_riff, tables_of
 from dsm.video.frame_folder import is_folder
 from dsm.video.kept_open import kept_open
 from dsm.video.keyframes import Untrusted, timeline
-from dsm.video.mp4_tables import tables_of
 from dsm.video.pack import in_pack, packed_times
 from dsm.video.segments import Segment, frames_between, segment_of
 from dsm.video.source import (
@@ -45,7 +45,7 @@ def _listed_packets(container: InputContainer) -> int:
     try:
         size = path.stat().st_size
         tables = tables_of(path)
-        if not (tables.whole if tables else _is_one_riff(path, size)):
+        if not (tables.whole if tables else is_one_riff(path, size)):
             return 0
     except (OSError, ValueError):  # in memory
         return 0
@@ -54,12 +54,6 @@ def _listed_packets(container: InputContainer) -> int:
         return 0
     whole = all(one.size and not one.is_discard and one.pos + one.size <= size for one in entries)
     return len(entries) if whole else 0
-
-
-def _is_one_riff(path: Path, size: int) -> bool:
-    """Whether the first part of an avi reaches to its end: the table of an old avi lists only that part."""
-    with path.open("rb") as file:
-        return 8 + int.from_bytes(file.read(8)[4:], "little") in (size - 1, size)
 
 
 def shown_packets(container: InputContainer) -> list[int | None]:

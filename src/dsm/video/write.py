@@ -70,10 +70,15 @@ def write_video(
         _encode(str(aside.absolute()), frames, fps, crf, gop)
 
 
-def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12, crf: int = 26) -> bytes:
-    """As :func:`write_video`, but in memory and small enough to embed in a page."""
+def even(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut to even sides, which H.264 needs."""
+    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+
+
+def mp4_bytes(frames: NDArray[np.uint8], *, fps: int = 12) -> bytes:
+    """As :func:`write_video`, but in memory, cut to even sides and small enough to embed in a page."""
     buffer = io.BytesIO()
-    _encode(buffer, frames, fps, crf, gop=len(frames))
+    _encode(buffer, even(frames), fps, crf=26, gop=len(frames))
     return buffer.getvalue()
 
 
@@ -154,7 +159,7 @@ def place_of(path: str) -> Path:
     return Path(without_ending(str(inside))) if inside.name else Path("video")
 
 
-def places_of(paths: Sequence[str]) -> list[Path]:
+def folders_for(paths: Sequence[str]) -> list[Path]:
     """:func:`place_of` each path; ``x.mp4`` and ``x.avi``, which would share a place, keep their extensions.
 
     A path that occurs twice has one place.

@@ -81,12 +81,11 @@ OFFICIAL: dict[str, DataSet] = {
         _thrice((9537, 9586, 9624), (3783, 3734, 3696), 101),
     ),
     "hmdb51": DataSet(
-        "Kuehne et al., ICCV 2011; the files themselves",
-        _thrice((3570, 3570, 3570), (1530, 1530, 1530), 51),
+        "Kuehne et al., ICCV 2011; the files themselves", _thrice((3570, 3570, 3570), (1530, 1530, 1530), 51)
     ),
     "kinetics": DataSet(
         "Kay et al. 2017 (arXiv 1705.06950); Smaira et al. 2020 (arXiv 2010.10864); "
-        "repository cvdfoundation/kinetics-dataset",
+        "repository cvdfoundation/kinetics-dataset"
     ),
     "mimetics": DataSet("Weinzaepfel and Rogez, IJCV 2021 (arXiv 1912.07249)", {"test": 713, "classes": 50}),
     "something-something-v1": DataSet(

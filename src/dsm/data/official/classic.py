@@ -19,7 +19,7 @@ from dsm.data.official.files import (
     tell_lacking,
 )
 from dsm.errors import UserError
-from dsm.limits import CLASSES
+from dsm.limits import MOST_CLASSES
 
 
 def ucf101(folder: Path) -> Official:
@@ -102,7 +102,7 @@ def diving48(folder: Path) -> Official:
         rows = json_of(vocabulary)
         classes = ["+".join(map(str, row)) if isinstance(row, list) else str(row) for row in rows]
     else:
-        if count > CLASSES:
+        if count > MOST_CLASSES:
             raise UserError(f"{folder}: a label is {count - 1}, but the labels of Diving48 are below 48.")
         classes = [f"dive{label:02}" for label in range(count)]
     return Official(classes, lists)

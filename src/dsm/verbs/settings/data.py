@@ -12,12 +12,12 @@ import tyro
 
 from dsm.data.list_lines import COLUMNS
 from dsm.data.official import OFFICIAL
-from dsm.data.settings import ClipConfig
+from dsm.data.settings import ClipConfig, Grouping
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, nearest
+from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.settings import LEAST_SIDE, NEAR_DUPLICATE, PREVIEW_FORMATS
-from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos
+from dsm.inputs import FeaturesFile, ListFile, RootFolder, Videos
 from dsm.methods.settings import DsmConfig, SldOn
 from dsm.synthetic.settings import Preset, WorldName
 from dsm.video.settings import READING_TIME
@@ -162,7 +162,7 @@ class ConvertConfig:
         elif self.dataset not in OFFICIAL:
             raise UserError(
                 f"'{self.dataset}' is neither a list file nor a known data set"
-                f"{nearest(str(self.dataset), OFFICIAL)}"
+                f"{did_you_mean(str(self.dataset), OFFICIAL)}"
             )
         elif self.annotations is None:
             raise UserError(f"--annotations: give the folder of the official files of {self.dataset}.")
@@ -216,11 +216,7 @@ class SplitConfig:
     """Folder that relative paths start from; by default the list's own."""
     test_share: float = 0.3
     """Approximate share of the videos to test on, overall and in each class."""
-    groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together. A whole
-    group goes into one list. By default the segments of a file are a group."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     seed: int = 0
     """A different seed gives a different split."""
     overwrite: bool = False
@@ -238,11 +234,7 @@ class LeaksConfig:
     """A list to train on."""
     two: tyro.conf.Positional[ListFile]
     """A list to test on."""
-    groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together, for both
-    lists."""
-    group_regex: str | None = None
-    """Regular expression that finds the group in a path, instead of a table; by default UCF101's."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
 
 
 @dataclass(frozen=True)
@@ -278,11 +270,7 @@ class DataExportConfig:
     `fiftyone`, a data set that FiftyOne imports; `projector`, for TensorBoard's Embedding Projector."""
     pictures: bool = False
     """With `projector`: add a picture of each row."""
-    groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) with the group of each video; by default the
-    video of each clip."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     root: RootFolder | None = None
     """Where the videos are now, if they have moved since the features were extracted."""
 
@@ -430,4 +418,4 @@ class PreviewConfig:
         known = (*self.sld.kind_names(), *TLD_KINDS)
         for kind in self.kinds:
             if kind not in (*known, "all"):
-                raise UserError(f"unknown kind '{kind}'{nearest(kind, known)}")
+                raise UserError(f"unknown kind '{kind}'{did_you_mean(kind, known)}")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from dsm.data.list_lines import ENDINGS
-from dsm.data.settings import ClipChanges
+from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError
 from dsm.evaluate.settings import (
     FILM_FORMATS,
@@ -23,7 +23,6 @@ from dsm.evaluate.settings import (
 )
 from dsm.inputs import (
     FeaturesFile,
-    GroupsTable,
     ListFile,
     MasksFolder,
     OppositesFile,
@@ -73,11 +72,7 @@ class RetrieveConfig:
     """Features to search for (usually the test videos)."""
     out: Path
     """Folder for results.json, neighbours.tsv, classes.csv and gallery.html."""
-    groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) with the group of each video; confidence
-    intervals then resample whole groups. By default the clips of a video are a group."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     across_groups: bool = False
     """Count only neighbours from other groups."""
     shown: int = 12
@@ -88,7 +83,7 @@ class RetrieveConfig:
     def __post_init__(self) -> None:
         if self.shown < 0:
             raise UserError("shown must not be below 0.")
-        if self.across_groups and not (self.groups or self.group_regex):
+        if self.across_groups and not self.grouping.given:
             raise UserError("--across-groups needs --groups or --group-regex, which define the groups.")
 
 
@@ -133,10 +128,7 @@ class LookConfig:
     """With --score: clips per video, evenly spaced."""
     motion: MotionKind = "difference"
     """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
-    groups: GroupsTable | None = None
-    """With --score: table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     workers: int = 1
     """With --score: processes that decode videos."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
@@ -179,12 +171,7 @@ class ProbeConfig:
     """Features to test on; without labels, they are only predicted."""
     out: Path
     """Folder for results.json; or, without labels to test on, for predictions.csv."""
-    groups: GroupsTable | None = None
-    """Table (.tsv or .csv with a header; path first, group last) of videos that belong together: no group is
-    split between folds, and confidence intervals resample whole groups. By default the clips of a video are
-    a group."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     k: int = 20
     """Number of neighbours that vote."""
     temperature: float = 0.07
@@ -216,10 +203,7 @@ class EmbedConfig:
     `place=places.tsv`. The scenes of MotionScenes are added automatically."""
     map: tuple[MapName, ...] = ("tsne",)
     """`tsne`, `umap` (an extra: pip install 'dsm-video[umap]'), or both."""
-    groups: GroupsTable | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     most: Annotated[int, tyro.conf.arg(metavar="VIDEOS")] = 2000
     """Use at most this many videos, drawn at random."""
     clips: int = 150
@@ -270,10 +254,7 @@ class VideoTestConfig:
     precision: Precision = "fp32"
     """Number format of the networks' computation: bf16 or, on GPUs, fp16 are faster where the hardware has
     them."""
-    groups: GroupsTable | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     against: Path | None = None
     """Output folder of another `dsm test` on the same list: compares the two and writes disagreements.csv."""
     overwrite: bool = False
@@ -326,10 +307,7 @@ class BiasConfig:
     """Measure only the four numbers, without the field's measures and the card: 14 passes instead of 25."""
     names: tuple[str, ...] = ()
     """Names for the models; by default those of their folders or files."""
-    groups: GroupsTable | None = None
-    """Table with the group of each test video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     windows: int = 3
     """Clips per video, evenly spaced; features or probabilities are averaged over them."""
@@ -393,10 +371,7 @@ class ReportConfig:
     """Figure to write with the curves of all runs: .png, .pdf or .svg."""
     measures: Annotated[tuple[Measure, ...], tyro.conf.arg(name="measure")] = MEASURES
     """What to measure."""
-    groups: GroupsTable | None = None
-    """Table with the group of each video; confidence intervals then resample whole groups."""
-    group_regex: str = ""
-    """Regular expression that finds the group in a path, instead of a table."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     windows: int = 3
     """Clips per video, evenly spaced."""
     shown: int = 6

@@ -1,4 +1,4 @@
-"""Checks the tables of an mp4 before FFmpeg opens it: how many samples they list, compared with its size.
+"""Reads what the header and tables of an mp4, avi or Matroska file say, without FFmpeg.
 
 FFmpeg allocates memory for every sample that a file lists, and some tables list any number of them in a few
 bytes: a size shared by all samples (``stsz``), samples of a chunk (``stsc``), a fragment whose samples all
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dsm.limits import MOST_SAMPLES_A_BYTE
+from dsm.storage.objects import at_hand
 
 _HOLDING = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 _FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"sidx", b"uuid")
@@ -104,3 +105,68 @@ def _boxes(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[bytes, int, i
             return
         yield kind, begin + head, last
         begin = last
+
+
+def is_one_riff(path: Path, size: int) -> bool:
+    """Whether the first part of an avi reaches to its end: the table of an old avi lists only that part."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8)[4:], "little") in (size - 1, size)
+
+
+def format_of(file: Path) -> str | None:
+    """The format of an mp4, Matroska or avi file; its header names all streams and the sizes of pictures."""
+    try:
+        with file.open("rb") as content:
+            head = content.read(12)
+    except OSError:  # FFmpeg says what is wrong
+        return None
+    if head[4:8] == b"ftyp":
+        return "mp4"
+    if int.from_bytes(head[:4], "big") == _EBML:
+        return "matroska"
+    return "avi" if head[:4] + head[8:] == b"RIFFAVI " else None
+
+
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_HEAD = 4096
+"""The segment, which contains the rest of the file, must start within this many bytes."""
+
+
+def bytes_missing(path: Path) -> int:
+    """How many bytes of a Matroska or WebM file are missing according to its header; 0 for all other files.
+
+    FFmpeg reads an interrupted download or copy to its last whole packet and then reports a regular end. A
+    live recording whose header gives no length counts as complete.
+    """
+    try:
+        with at_hand(path) as local, local.open("rb") as file:
+            head = file.read(_HEAD)
+            size = local.stat().st_size
+    except OSError:
+        return 0
+    if int.from_bytes(head[:4], "big") != _EBML:
+        return 0
+    at = 0
+    while at < len(head):
+        name, at, _ = _number(head, at)
+        length, at, known = _number(head, at, marked=False)
+        if name == _SEGMENT:
+            return max(at + length - size, 0) if known else 0
+        at += length
+    return 0
+
+
+def _number(head: bytes, at: int, *, marked: bool = True) -> tuple[int, int, bool]:
+    """A number in EBML (RFC 8794, 4): the leading zero bits of its first byte say how many bytes follow.
+
+    Args:
+        marked: keep the bit after these zeros, as element IDs do.
+
+    Returns:
+        The number, the position after it, and whether it is valid: all bits set mean an unknown size.
+    """
+    more = 8 - head[at].bit_length() if at < len(head) else 8
+    number = int.from_bytes(head[at : at + more + 1], "big")
+    bits = 7 * (more + 1)
+    known = number & ((1 << bits) - 1) != (1 << bits) - 1
+    return (number if marked else number & ((1 << bits) - 1)), at + more + 1, known
