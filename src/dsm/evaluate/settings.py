@@ -15,7 +15,7 @@ MOST_TOKENS = 4096
 LEAST_SIDE = 11
 """Smallest side of a clip in a preview, in pixels: the window of SSIM."""
 NEAR_DUPLICATE = 0.95
-"""Cosine of near-duplicates after the mean feature is subtracted; measured in docs/archives.md."""
+"""Cosine of near-duplicates after the mean feature is subtracted; measured in docs/searching.md."""
 MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
 ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
