@@ -1,5 +1,5 @@
 # make demo   the main job end to end, on this machine's CPU
-# make test   the tests, two at a time (TESTS=4: four), but for the slow ones
+# make test   the tests, three at a time (TESTS=4: four), but for the slow ones
 # make test-all   all of them, before a release
 # make gpu    on a machine with CUDA: does it compute what the CPU does, and how fast (docs/gpu.md)
 # make docs   the documentation as a site, site/index.html; a broken link, a misspelt word or a long sentence is an error
@@ -10,7 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
-TESTS ?= 2
+# One more than two cores, as some tests wait for other processes.
+TESTS ?= 3
 
 .PHONY: demo test test-all gpu lint types docs clean
 

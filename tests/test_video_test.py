@@ -320,7 +320,7 @@ def test_the_page_has_the_confusions_and_is_self_contained(tmp_path: Path) -> No
     matrix, classes = page.tables
     assert [row[0] for row in classes[1:]] == names
     assert [row[1:3] for row in classes[1:]] == [
-        [str(count), f"{100 * accuracy:.1f} %"] for accuracy, count in found.class_accuracy().values()
+        [str(count), f"{100 * accuracy:.1f}%"] for accuracy, count in found.class_accuracy().values()
     ]
     for label, taken in found.most_often_taken_for().items():
         assert taken is not None
