@@ -207,6 +207,18 @@ def test_a_stream_that_lacks_packets_is_damaged_and_its_segments_stay_in_place(t
     assert np.array_equal(late, pictures[2.0])
 
 
+def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
+    content = encode(tmp_path / "whole.mp4", "libx264", moving_frames(20)).read_bytes()
+    at = content.index(b"moov") - 4
+    assert content.index(b"mdat") < at  # as cameras write it: pictures first
+    (tmp_path / "cut.mp4").write_bytes(content[:at])
+    (tmp_path / "noise.mp4").write_bytes(b"\xff" * 1000)
+    found = judge(tmp_path / "cut.mp4")
+    assert (found.verdict, "moov box, is missing" in found.reason) == ("undecodable", True)
+    assert "moov" not in judge(tmp_path / "noise.mp4").reason
+    assert judge(tmp_path / "whole.mp4").verdict == "ok"
+
+
 def test_a_matroska_file_that_was_cut_off_is_truncated(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", "libx264", moving_frames(COUNT))
     assert judge(path).verdict == "ok"

@@ -19,7 +19,7 @@ from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.feature_files import load_features, save_features
-from dsm.evaluate.features import Features
+from dsm.evaluate.features import Features, places_of
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.models.precision import fast_in_bf16
@@ -145,7 +145,7 @@ def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Feature
                     on_progress=bar.beyond(done),
                 )  # fmt: skip
                 for run, one in zip(RUNS, of_encoders, strict=True):
-                    meta = {"run": run, "seed": seed, "list": split}
+                    meta = {"run": run, "seed": seed, "list": split, **places_of(listed)}
                     save_features(file(run, split), replace(one, meta=meta))
             done += len(listed)
             bar.update(done)

@@ -30,6 +30,8 @@ class Tables(NamedTuple):
     """Whether it lists more samples than fit into a file of its size."""
     whole: bool
     """Whether its boxes follow one another to the end, and none is a fragment, which has its own tables."""
+    indexed: bool = True
+    """Whether it says anywhere where its pictures lie; cameras write that last."""
 
 
 def tables_of(path: Path) -> Tables | None:
@@ -51,17 +53,11 @@ def _tables_of(path: Path, size: int, _changed: int) -> Tables | None:
             counts[kind] += count
             if counts[kind] > size * MOST_SAMPLES_A_BYTE:
                 return Tables(too_many=True, whole=False)
-        return Tables(too_many=False, whole=_is_whole(file, size))
+        kinds, end = set(), 0
+        for kind, _, end in _boxes(file, 0, size):  # noqa: B007
+            kinds.add(kind)
+        return Tables(False, b"moof" not in kinds and end == size, not kinds.isdisjoint((b"moov", b"moof")))
     return Tables(too_many=False, whole=False)
-
-
-def _is_whole(file: BinaryIO, size: int) -> bool:
-    end = 0
-    for kind, _, last in _boxes(file, 0, size):
-        if kind == b"moof":
-            return False
-        end = last
-    return end == size
 
 
 def _listed(file: BinaryIO, begin: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:

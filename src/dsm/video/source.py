@@ -180,7 +180,8 @@ def _opened(
     file: str | io.BytesIO, source: Source, strict: bool, counted_as: str | None
 ) -> Iterator[InputContainer]:
     """Open a file; ``counted_as``: its format, if its packets are only to be counted."""
-    if isinstance(file, str) and (tables := tables_of(Path(file))) and tables.too_many:
+    tables = tables_of(Path(file)) if isinstance(file, str) else None
+    if tables and tables.too_many:
         raise VideoError(f"{name_of(source)}: lists far more frames than fit into a file of its size.")
     no_decoder = {"codec_whitelist": "none"} if counted_as else {}
     try:
@@ -205,7 +206,10 @@ def _opened(
             yield container
     except (av.FFmpegError, EOFError, ValueError) as error:
         refuse_machine_fault(error, reading=name_of(source))
-        raise VideoError(f"{name_of(source)}: cannot be decoded ({reason_of(error)}).") from error
+        why = reason_of(error)
+        if tables and not tables.indexed:
+            why = "its index, the moov box, is missing, as after a power cut while recording"
+        raise VideoError(f"{name_of(source)}: cannot be decoded ({why}).") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream:
