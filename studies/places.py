@@ -234,10 +234,10 @@ def search_tables(rows: Sequence[Row], places: Sequence[str], trained: Sequence[
 
 SHOWN = {
     "scenes": "synthetic: moving shapes",
-    "dots": "synthetic: actor and scene of the same dots",
-    "walkers": "synthetic: people, seen by their joints",
+    "dots": "synthetic: figure and background of the same dots",
+    "walkers": "synthetic: people in rooms and streets",
     "drone": "synthetic: a vehicle from above, moving camera",
-    "gestures": "real: hand gestures before 21 backdrops",
+    "gestures": "real: hand gestures, 21 backdrops",
     "fights": "real: fights on surveillance cameras",
 }
 """What each place shows, for README's table."""
@@ -247,7 +247,8 @@ def headline(rows: Sequence[Row], places: Sequence[str]) -> str:
     """README's table: R@1 of each method, and the gain of dsm, with a line per place."""
     values = by_seed(rows)
     methods = [name for name in ("random", "moco", "dsm") if (name, places[0], "R@1") in values]
-    lines = ["| place | " + " | ".join(methods) + " | gain |", "|---" * (len(methods) + 2) + "|"]
+    named = ["random weights" if name == "random" else name for name in methods]
+    lines = ["| data set | " + " | ".join(named) + " | gain |", "|---" * (len(methods) + 2) + "|"]
     for place in places:
         means = [mean_of(list(values[name, place, "R@1"].values())) for name in methods]
         gains = paired(values, ("dsm", place, "R@1"), ("moco", place, "R@1"))

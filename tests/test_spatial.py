@@ -357,9 +357,12 @@ def test_a_paced_mix_exchanges_in_part_until_the_encoder_is_able(kind: str) -> N
     assert 0 <= float(parts.min()) < 0.1
     assert 0.9 < float(parts.max()) <= 1
     whole = plain.mix(clip, {kind: draws[kind][:, :3]}) - clip
-    for level, exponent in ((1.0, 0.0), (0.5, 0.5), (torch.tensor(0.0), 1.0)):
+    assert 5 < int((parts <= 0.5).sum()) < 35
+    for level, shares in (
+        (1.0, torch.ones(40)), (0.5, torch.where(parts <= 0.5, 1, 2 * parts - 1)), (torch.tensor(0.0), parts)
+    ):  # fmt: skip
         changed = mix.mix(clip, draws, level=level) - clip
-        expected = whole * (parts**exponent)[:, None, None, None, None]
+        expected = whole * shares[:, None, None, None, None]
         assert torch.allclose(changed, expected, atol=1e-5)
     assert torch.allclose(mix(clip, seed=5), plain.mix(clip, {kind: draws[kind][:, :3]}), atol=1e-5)
 

@@ -52,9 +52,8 @@ class SpatialMix:
     mixing_strength: float = 1.0
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
     paced: bool = False
-    """Mix another share of the picture into each clip, from none to all of `mixing_strength`, as long as the
-    encoder hardly finds the positives: a batch then holds easy pairs too. Ends at the full strength in all
-    clips where it finds them. For `dsm`; other methods mix in full."""
+    """While the encoder hardly finds the positives, mix less of the picture into some of the clips, down to
+    none: the batch then holds easy pairs too. For `dsm`; other methods mix in full."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
@@ -160,7 +159,8 @@ class SpatialMix:
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
             progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
-            level: from 0 to 1, for ``paced``: of the strength, a clip that drew u has u^(1 - level).
+            level: from 0 to 1, for ``paced``: the share of clips in which the picture is mixed in at the
+                full strength; for each other clip, a share of the strength is drawn from 0 to 1.
         """
         import torch
 
@@ -172,7 +172,8 @@ class SpatialMix:
             if isinstance(kind, Appearance):
                 share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
                 if self.paced:
-                    share = share * rest[:, -1:] ** (1 - level)
+                    drawn, least = rest[:, -1:], torch.as_tensor(1 - level).clamp(min=1e-6)
+                    share = torch.where(drawn <= level, share, share * (drawn - level) / least)
                 clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
         return clip
 

@@ -41,8 +41,8 @@ class Moco(nn.Module):
             for i in range(config.negatives)
         )
         self.views = (anchor, positive, *broken)
-        paced = next((view.spatial for view in self.views if view.spatial and view.spatial.paced), None)
-        self.pace = Pace(paced.ramp) if paced else None
+        paced = any(view.spatial and view.spatial.paced for view in self.views)
+        self.pace = Pace() if paced else None
 
     @property
     def level(self) -> Tensor | float:
@@ -111,4 +111,4 @@ class Moco(nn.Module):
         if keys is not None:
             self.queue.push(keys)
         if self.pace:
-            self.pace.after_step(progress)
+            self.pace.after_step()
