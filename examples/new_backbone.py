@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import dsm
 from dsm.data.reading import ClipConfig
-from dsm.models.pooling import Pooling, pool, pooled_dim
+from dsm.models.backbone import Backbone, Pooling
 from dsm.models.zoo import MODELS
 from dsm.train.config import DataConfig
 from dsm.train.pretrain import PretrainConfig, pretrain
@@ -40,19 +40,11 @@ class Stage(nn.Module):
         return self.norm(self.conv(lend(x))).relu()
 
 
-class ShiftNet(nn.Module):
+class ShiftNet(Backbone):
     def __init__(self, in_channels: int = 3, pooling: Pooling = "avg", width: int = 32) -> None:
-        super().__init__()
-        self.pooling = pooling
         widths = [in_channels, width, 2 * width, 4 * width, 8 * width]
-        self.stages = nn.Sequential(*(Stage(one, two) for one, two in pairwise(widths)))
-        self.feature_dim = pooled_dim(widths[-1], pooling)
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        return self.stages(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pool(self.feature_map(x), self.pooling)
+        stages = {f"stage{n}": Stage(one, two) for n, (one, two) in enumerate(pairwise(widths))}
+        super().__init__(stages, widths[-1], pooling)
 
 
 MODELS["shift"] = ShiftNet

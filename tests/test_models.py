@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from dsm.errors import UserError
+from dsm.models.backbone import Triple, pool
 from dsm.models.i3d import MaxPool, pad_same
-from dsm.models.pooling import Triple, pool
 from dsm.models.precision import Precision, encode
 from dsm.models.weights import load_encoder, load_weights
 from dsm.models.zoo import MODELS, create_model

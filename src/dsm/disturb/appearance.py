@@ -26,8 +26,6 @@ class Appearance(Disturbance):
 
     source: Source = "batch"
     """Where the picture comes from; in a batch of one, always from the clip itself."""
-    paced: bool = False
-    """Draw for each clip, too, which part of the share is mixed in while the encoder is weak."""
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
@@ -35,8 +33,8 @@ class Appearance(Disturbance):
 
         Args:
             draws: (B, 3) in [0, 1]: the share of the picture that is mixed in, which frame it is, as a share
-                of the clip, and which other clip of the batch it comes from, as a share of the batch. If
-                ``paced``, (B, 4): the last is only used by :meth:`dsm.disturb.spatial_mix.SpatialMix.mix`.
+                of the clip, and which other clip of the batch it comes from, as a share of the batch.
+                The share comes first, as the ramp scales it.
             seen: (B, C, T, H, W): the clips to take pictures from and to detect motion in. The same as
                 ``clip``, unless a clip shares the look of another clip: then the other clip.
         """
@@ -71,8 +69,7 @@ class Appearance(Disturbance):
     def _draw(self, share: float, rng: np.random.Generator) -> Draw:
         frame = rng.random()
         partner = rng.random() if self.source == "batch" else 0.0
-        part = [rng.random()] if self.paced else []
-        return np.array([share, frame, partner, *part], np.float32)
+        return np.array([share, frame, partner], np.float32)
 
 
 @dataclass(frozen=True)

@@ -99,25 +99,37 @@ class SpatialMix:
     def kinds(self) -> dict[str, Disturbance]:
         """The kinds with a weight above 0, by name."""
         from dsm.disturb.appearance import Appearance
+        from dsm.disturb.spatial import Warp
         from dsm.disturb.spatial_kinds import KINDS
 
         kinds: dict[str, Disturbance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
-                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source, paced=self.paced)
-            elif weight:
+                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source)
+            elif weight and issubclass(KINDS[name], Warp):
                 kinds[name] = KINDS[name](strength=self.strength)
+            elif weight:
+                raise TypeError(f"the kind {name!r} must derive from Warp or Appearance; others do nothing.")
         return kinds
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
-        """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
+        """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen.
+
+        If ``paced``, one more number follows the draws of an ``Appearance``, for :meth:`mix`.
+        """
+        from dsm.disturb.appearance import Appearance
+
         kinds = self.kinds()
         groups = [list(kinds)]
         if self.together:
             mixing = self.mixes
             groups = [[name for name in kinds if name not in mixing], mixing]
         chosen = [self._choose(group, rng) for group in groups if group]
-        draws = {name: kind.draw(rng) for name, kind in kinds.items()}
+        draws = {}
+        for name, kind in kinds.items():
+            draws[name] = kind.draw(rng)
+            if self.paced and isinstance(kind, Appearance):
+                draws[name] = np.append(draws[name], np.float32(rng.random()))
         return {name: draw if name in chosen else np.zeros_like(draw) for name, draw in draws.items()}
 
     def _choose(self, names: list[str], rng: np.random.Generator) -> str:
@@ -172,8 +184,9 @@ class SpatialMix:
             if isinstance(kind, Appearance):
                 share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
                 if self.paced:
-                    drawn, least = rest[:, -1:], torch.as_tensor(1 - level).clamp(min=1e-6)
-                    share = torch.where(drawn <= level, share, share * (drawn - level) / least)
+                    rest, drawn = rest[:, :-1], rest[:, -1:]
+                    part = (drawn - level) / torch.as_tensor(1 - level).clamp(min=1e-6)
+                    share = torch.where(drawn <= level, share, share * part)
                 clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
         return clip
 

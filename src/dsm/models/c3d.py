@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dsm.models.pooling import Backbone, MaxPool
+from dsm.models.backbone import Backbone, MaxPool
 from dsm.models.settings import Pooling
 
 

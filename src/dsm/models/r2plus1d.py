@@ -13,7 +13,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Backbone, Triple
+from dsm.models.backbone import Backbone, Triple
 from dsm.models.settings import Pooling
 
 

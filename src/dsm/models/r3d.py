@@ -14,7 +14,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsm.models.pooling import Backbone, MaxPool, Triple
+from dsm.models.backbone import Backbone, MaxPool, Triple
 from dsm.models.settings import Pooling
 
 Stem = Literal["7x7x7", "3x7x7"]

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dsm.models.pooling import Backbone, MaxPool, Triple
+from dsm.models.backbone import Backbone, MaxPool, Triple
 from dsm.models.settings import Pooling
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dsm.models.pooling import Backbone
+from dsm.models.backbone import Backbone
 from dsm.models.settings import Pooling
 
 

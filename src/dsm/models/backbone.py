@@ -1,4 +1,4 @@
-"""Stages and pooling, which all backbones have in common, and max pooling that fits clips of any size."""
+"""What all backbones have in common: stages, pooling, and max pooling that fits clips of any size."""
 
 from __future__ import annotations
 
