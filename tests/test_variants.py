@@ -390,7 +390,10 @@ def broken(tmp_path: Path) -> VideoList:
     return VideoList(paths, np.array([0, 0, 0, 1, 2, 0]), np.full(6, -1), tmp_path, source="six.txt")
 
 
-@pytest.mark.parametrize("missing", [(3,), (3, 0), (5, 4, 1)])
+@pytest.mark.parametrize(
+    "missing",
+    [*(pytest.param((one,), marks=pytest.mark.slow) for one in (0, 4)), (3,), (3, 0), (5, 4, 1)],
+)
 def test_an_unreadable_video_is_left_out_and_gives_no_scene(
     broken: VideoList, missing: tuple[int, ...]
 ) -> None:

@@ -117,18 +117,16 @@ class SpatialMix:
 
         If ``paced``, one more number follows the draws of an ``Appearance``, for :meth:`mix`.
         """
-        from dsm.disturb.appearance import Appearance
-
         kinds = self.kinds()
+        mixing = _mixing(kinds)
         groups = [list(kinds)]
         if self.together:
-            mixing = self.mixes
             groups = [[name for name in kinds if name not in mixing], mixing]
         chosen = [self._choose(group, rng) for group in groups if group]
         draws = {}
         for name, kind in kinds.items():
             draws[name] = kind.draw(rng)
-            if self.paced and isinstance(kind, Appearance):
+            if self.paced and name in mixing:
                 draws[name] = np.append(draws[name], np.float32(rng.random()))
         return {name: draw if name in chosen else np.zeros_like(draw) for name, draw in draws.items()}
 
@@ -149,9 +147,7 @@ class SpatialMix:
     @property
     def mixes(self) -> list[str]:
         """The kinds with a weight that change the content of clips and do not just warp it."""
-        from dsm.disturb.appearance import Appearance
-
-        return [name for name, kind in self.kinds().items() if isinstance(kind, Appearance)]
+        return _mixing(self.kinds())
 
     def bending(self) -> SpatialMix:
         """The mix without those kinds; unchanged if nothing would be left."""
@@ -213,3 +209,9 @@ class SpatialMix:
         x = self.mix(to_unit(clip), draws)
         x = warp(x, self.field(draws, identity_grid(clip.shape[-2], clip.shape[-1], clip)), self.padding)
         return from_unit(x, clip)
+
+
+def _mixing(kinds: dict[str, Disturbance]) -> list[str]:
+    from dsm.disturb.appearance import Appearance
+
+    return [name for name, kind in kinds.items() if isinstance(kind, Appearance)]

@@ -124,10 +124,8 @@ def _message(told: tuple[str, list[Bar], float | None]) -> str:
     if not bars:
         return ""
     first, *others = sorted(bars, key=lambda bar: -(bar.at or 0))
-    share = [bar.text.partition(" ")[0] for bar in (first, *others)]
-    text = f"With {first.name}, the nearest other video has the same {name} for {share[0]} of the videos"
-    if others:
-        text += "".join(f", with {bar.name} for {one}" for bar, one in zip(others, share[1:], strict=True))
+    text = f"With {first.name}, the nearest other video has the same {name} for {first.at:.0f}% of the videos"
+    text += "".join(f", with {bar.name} for {bar.at:.0f}%" for bar in others)
     return f"{text}{'' if chance is None else f'; by chance it would for {chance:.0f}%'}."
 
 

@@ -53,10 +53,12 @@ def _tables_of(path: Path, size: int, _changed: int) -> Tables | None:
             counts[kind] += count
             if counts[kind] > size * MOST_SAMPLES_A_BYTE:
                 return Tables(too_many=True, whole=False)
-        kinds, end = set(), 0
+        indexed, end = False, 0
         for kind, _, end in _boxes(file, 0, size):  # noqa: B007
-            kinds.add(kind)
-        return Tables(False, b"moof" not in kinds and end == size, not kinds.isdisjoint((b"moov", b"moof")))
+            if kind == b"moof":
+                return Tables(too_many=False, whole=False)
+            indexed = indexed or kind == b"moov"
+        return Tables(too_many=False, whole=end == size, indexed=indexed)
     return Tables(too_many=False, whole=False)
 
 
