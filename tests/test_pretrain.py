@@ -364,6 +364,16 @@ def test_a_changed_decoder_is_refused_on_resume(scenes: Path, tmp_path: Path) ->
         pretrain(config(scenes, out, steps=2, resume=True))
 
 
+def test_a_checkpoint_of_another_version_is_refused_with_the_remedy(scenes: Path, tmp_path: Path) -> None:
+    out = pretrain(config(scenes, tmp_path / "run", steps=1))
+    (file,) = list_checkpoints(out)
+    state = torch.load(file, weights_only=True)
+    for damage in ({"method": {**state["method"], "pace.gone": torch.zeros(1)}}, {"optimizer": {}}):
+        torch.save({**state, **damage}, file)
+        with pytest.raises(UserError, match="do not fit this version of dsm; continue with the version that"):
+            pretrain(config(scenes, out, steps=2, resume=True, extend=True))
+
+
 def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to resume from"):
         pretrain(config(scenes, tmp_path / "none", resume=True))

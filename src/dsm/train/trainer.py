@@ -85,7 +85,15 @@ class Trainer:
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
         if state:
-            self._load(state)
+            try:
+                self._load(state)
+            except torch.OutOfMemoryError:
+                raise
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{config.out}: its checkpoints do not fit this version of dsm; continue with the "
+                    f"version that wrote them, or begin another run with its encoder: --weights {config.out}."
+                ) from error
         self.batches = self._build_batches(videos)
         reading = self.batches.clips.state
         self.bad = BadVideos(config.out, videos, config.data.max_bad, reading, write=first)
