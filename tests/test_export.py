@@ -21,6 +21,7 @@ from dsm.errors import UserError
 from dsm.models.checkpoint_file import KEY
 from dsm.models.export import (
     TOLERANCE,
+    TOLERANCE_HALF,
     build_encoder,
     difference,
     export_onnx,
@@ -238,6 +239,20 @@ def test_export_writes_everything_a_reader_needs(
     again = load_weights(out, head=None if head == "none" else "projection").module
     for module in (build_encoder(tensors, about), again):
         assert difference(module, loaded, torch.randn(1, 2, 4, 32, 32)) == 0
+
+
+def test_weights_in_half_take_half_the_space_and_hardly_change_the_output(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    export(capsys, monkeypatch, "--weights", run, "--out", whole)
+    export(capsys, monkeypatch, "--weights", run, "--out", half, "--half")
+    assert 0.5 <= half.stat().st_size / whole.stat().st_size < 0.55
+    module = load_weights(half).module
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert 0 < difference(module, load_weights(run).module, torch.randn(1, 2, 4, 32, 32)) < TOLERANCE_HALF
+    said = export(capsys, monkeypatch, "--weights", run, "--out", tmp_path / "half.pt2", "--half", code=2)
+    assert "--half writes .safetensors files only" in said
 
 
 def test_export_writes_a_program(

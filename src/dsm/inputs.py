@@ -33,22 +33,28 @@ def published(weights: str | Path) -> tuple[str, str] | None:
     return (library, what) if mark and what and library in LIBRARIES else None
 
 
+SHIPPED = {"motion": Path(__file__).with_name("models") / "motion.safetensors"}
+"""Weights that come with the package. A folder of that name is ``./motion``, or given as a ``Path``."""
+
+
 def path_of(weights: str | Path) -> Path:
     """The file or folder of weights; for a published model, its name, which is not a path."""
+    if isinstance(weights, str) and weights in SHIPPED:
+        return SHIPPED[weights]
     found = published(weights)
     return Path(found[1] if found else weights)
 
 
 def lasting_name(weights: str | Path) -> str:
-    """A name of weights valid in any folder: paths become absolute, ids and ``none`` are unchanged."""
+    """A name of weights valid in any folder: paths become absolute; ids, ``none`` and ``motion`` stay."""
     found, path = published(weights), path_of(weights)
-    if not path.exists():
+    if not path.exists() or path in SHIPPED.values():
         return str(weights)
     return f"{found[0]}:{path.absolute()}" if found else str(path.absolute())
 
 
 def _is_weights(path: Path) -> bool:
-    return published(path) is not None or _leads_to_something(path)
+    return str(path) in SHIPPED or published(path) is not None or _leads_to_something(path)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ LIST = Input(
 ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir, by_url=True)
 VIDEOS = Input("no such list, folder or video.", by_url=True)
 WEIGHTS = Input(
-    "no such checkpoint or run folder (--weights); published models are hf:ID, tv:NAME or timm:NAME.",
+    "no such checkpoint or run folder (--weights); published models are hf:ID, tv:NAME or timm:NAME, and "
+    "`motion` comes with dsm.",
     _is_weights,
     stands_for_none="none",
 )

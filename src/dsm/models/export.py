@@ -102,15 +102,26 @@ TOLERANCE = 1e-4
 """Largest allowed difference of an export from the PyTorch encoder, in units of the largest value."""
 
 
-def save_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any]) -> None:
+TOLERANCE_HALF = 1e-2
+"""The same for weights in float16, which have three significant digits."""
+
+
+def save_safetensors(
+    path: str | Path, module: nn.Module, about: dict[str, Any], *, half: bool = False
+) -> None:
     """Write a module's tensors, and what is needed to rebuild it, to one file.
 
     Args:
+        half: write them in float16; reading turns them into float32 again.
         about: JSON data. :func:`build_encoder` needs ``backbone`` (its name), ``model`` (settings of
             ``create_model``) and ``head`` (``dim`` and ``kind`` of a projection head, or None); and
             ``pictures``, the ``mean`` and ``std`` it was trained with, if these are not the project's.
     """
-    write_tensors(path, module.state_dict(), {"format": FORMAT, **about})
+    tensors = {
+        name: tensor.half() if half and tensor.is_floating_point() else tensor
+        for name, tensor in module.state_dict().items()
+    }
+    write_tensors(path, tensors, {"format": FORMAT, **about})
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -154,7 +165,9 @@ def build_encoder(tensors: dict[str, Tensor], about: dict[str, Any]) -> nn.Modul
         raise UserError(f"the encoder does not fit its file ({first_line(error)}).") from None
 
 
-def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor) -> float:
+def export_safetensors(
+    path: str | Path, module: nn.Module, about: dict[str, Any], example: Tensor, *, half: bool = False
+) -> float:
     """:func:`save_safetensors`, then rebuild the encoder from the file and compare the outputs.
 
     Returns:
@@ -164,8 +177,9 @@ def export_safetensors(path: str | Path, module: nn.Module, about: dict[str, Any
         UserError: the module cannot be rebuilt from ``about``; nothing is written.
     """
     with written_aside(path) as aside:
-        save_safetensors(aside, module, about)
-        return _compare(build_encoder(*read_safetensors(aside)), module, example, path)
+        save_safetensors(aside, module, about, half=half)
+        allowed = TOLERANCE_HALF if half else TOLERANCE
+        return _compare(build_encoder(*read_safetensors(aside)), module, example, path, allowed)
 
 
 def export_onnx(path: str | Path, module: nn.Module, example: Tensor) -> float | None:
@@ -240,10 +254,11 @@ def difference(forward: Callable[[Tensor], Tensor], module: nn.Module, example: 
 
 
 def _compare(
-    forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor, path: str | Path
-) -> float:
+    forward: Callable[[Tensor], Tensor], module: nn.Module, example: Tensor, path: str | Path,
+    allowed: float = TOLERANCE,
+) -> float:  # fmt: skip
     largest = difference(forward, module, example)
-    if not largest <= TOLERANCE:  # written so that NaN is refused too
+    if not largest <= allowed:  # written so that NaN is refused too
         raise UserError(
             f"{path}: not written, as the exported encoder's output differs by {largest:.1e} from PyTorch's."
         )

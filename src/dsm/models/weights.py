@@ -95,7 +95,8 @@ def load_weights(
     Args:
         weights: a run folder (its newest checkpoint), a checkpoint of this project or of one in
             ``sources.py``, a published model (``hf:ID_OR_FOLDER``, ``tv:NAME_OR_FILE``,
-            ``timm:NAME_OR_FOLDER``), or ``none`` for random weights.
+            ``timm:NAME_OR_FOLDER``), ``motion`` for the weights that come with dsm, or ``none`` for random
+            ones.
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
             ``classifier`` for the classifier if the weights have one, otherwise the encoder.
         backbone: what to build for ``none``.
@@ -114,7 +115,7 @@ def load_weights(
         return LoadedEncoder(module, "random")
     if found := published(weights):
         return _load_published(*found, head=head, partial=partial)
-    file, choice = chosen_in(weights)
+    file, choice = chosen_in(path_of(weights))
     state = read_file(file)
     if is_ours(state):
         return _load_ours(weights, _of_our_format(weights, state), head)

@@ -57,6 +57,8 @@ def export(config: ExportConfig) -> Result:
         return _to_hub(config)
     if config.out.suffix not in ENDINGS:
         raise UserError(f"{config.out}: --out must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+    if config.half and config.out.suffix != ENDINGS[0]:
+        raise UserError(f"{config.out}: --half writes {ENDINGS[0]} files only; choose such an --out.")
     claim_files(config.out, overwrite=config.overwrite)
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = config.loading.load(config.weights, head)
@@ -66,7 +68,8 @@ def export(config: ExportConfig) -> Result:
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
     difference: float | None
     if config.out.suffix == ".safetensors":
-        difference = export_safetensors(config.out, loaded.module, _about(config, loaded, clip), example)
+        about = _about(config, loaded, clip)
+        difference = export_safetensors(config.out, loaded.module, about, example, half=config.half)
     elif config.out.suffix == ".onnx":
         difference = export_onnx(config.out, loaded.module, example)
     else:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError, without_control
-from dsm.inputs import published
+from dsm.inputs import path_of, published
 from dsm.models.bare import build_found
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.fetch import fetch_torchvision
@@ -41,10 +41,10 @@ def _described(config: InspectConfig) -> Iterator[str]:
         else:
             yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
         return
-    file, choice = chosen_in(config.file)
+    file, choice = chosen_in(path_of(str(config.file)))
     state = read_file(file)
     if is_ours(state) or isinstance(state, Exported):
-        yield from _ours(config.file, load_weights(config.file))
+        yield from _ours(config.file, load_weights(file))
         return
     tensors = find_tensors(state.state if isinstance(state, Foreign) else state)
     if not tensors:

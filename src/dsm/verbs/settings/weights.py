@@ -34,6 +34,8 @@ class ExportConfig:
     """Frames per clip; by default as in training."""
     size: int | None = None
     """Side of the crop in pixels; by default as in training."""
+    half: bool = False
+    """Store the weights of .safetensors and `hub` in float16, in half the space."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     overwrite: bool = False
     """Replace an existing file."""
