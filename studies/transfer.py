@@ -4,6 +4,9 @@
 video. Measured on the two places of real video: R@1 among other groups and a linear probe, against random
 weights of the same seed. Nothing is chosen on these places. Writes ``transfer.json`` (one row per number) and
 ``transfer.md``. Finished work is not repeated; ``--quick`` tests in minutes that everything works.
+
+``--ship FILE.safetensors`` exports one of the encoders: that with the highest balance of motion and scene on
+the videos that it was trained on, so no label and no real video chooses it. `dsm` comes with such a file.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from pathlib import Path
 
 import places
 from begin import begin
+from command import dsm_command
+from health import numbers_of
 from measures import measure_other_groups
 from places import METRICS, Prepared
 from tables import caption, table
@@ -22,6 +27,7 @@ from trials import draw_weights, study_command
 from dsm.data.lists import read_list
 from dsm.files import write_text
 from dsm.models.settings import Precision
+from dsm.models.weights import load_weights
 from dsm.runs.folder import plain
 from dsm.runs.results import Row, read_results, write_results
 from dsm.synthetic.motionscenes import write_motionscenes
@@ -32,6 +38,8 @@ from dsm.train.start import train_once
 
 REAL = ("gestures", "fights")
 RUNS = ("random", "dsm on made videos")
+BALANCED = 200
+"""Videos to measure the balance on."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Options:
     steps: int = 450
     precision: Precision | None = None
     """As for places.py."""
+    ship: Path | None = None
+    """File for the encoder with the highest balance, in float16."""
     quick: bool = False
     """One seed, few videos and steps; the numbers mean nothing."""
 
@@ -91,8 +101,17 @@ def measured(options: Options, seed: int, real: dict[str, Prepared]) -> list[Row
         for run, one in zip(RUNS, (random, learned), strict=True):
             tested = replace(one, name=run, tests=videos.tests, groups=videos.groups)
             rows += [replace(row, test=place) for row in measure_other_groups(tested)]
+    found = numbers_of(load_weights(learned.folder / "run").module, learned.config.data.train, BALANCED)
+    rows.append(Row(RUNS[1], seed, "made", "balance", found["balance"], None, None, BALANCED))
     write_results(file, rows, command=study_command())
     return rows
+
+
+def ship(options: Options, rows: list[Row], file: Path) -> None:
+    """Export the encoder with the highest balance on made videos."""
+    best = max((row for row in rows if row.metric == "balance"), key=lambda row: row.value)
+    run = options.out / "made" / f"dsm-{best.seed}" / "run"
+    dsm_command(f"export --weights {run} --half --out {file} --overwrite")
 
 
 def main(options: Options) -> None:
@@ -108,6 +127,8 @@ def main(options: Options) -> None:
     )
     write_text(options.out / "transfer.md", f"`{study_command()}`\n\n{caption(rows)}\n\n" + "\n".join(tables))
     console.print(f"{options.out}: transfer.json, transfer.md")
+    if options.ship is not None:
+        ship(options, rows, options.ship)
 
 
 if __name__ == "__main__":
