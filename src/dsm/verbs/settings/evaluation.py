@@ -39,8 +39,8 @@ class ExtractConfig:
     """Settings of `dsm extract`."""
 
     weights: Weights
-    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), or `none` for random
-    weights."""
+    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), `motion` for the weights
+    that come with dsm, or `none` for random ones."""
     data: Videos
     """List of videos, a folder of them, or one video."""
     out: Path
