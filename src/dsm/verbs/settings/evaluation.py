@@ -39,8 +39,8 @@ class ExtractConfig:
     """Settings of `dsm extract`."""
 
     weights: Weights
-    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), `motion` for the weights
-    that come with dsm, or `none` for random ones."""
+    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), `motion` (comes with
+    dsm; trained on synthetic videos), or `none` for random weights."""
     data: Videos
     """List of videos, a folder of them, or one video."""
     out: Path

@@ -20,8 +20,8 @@ class ExportConfig:
     """Settings of `dsm export`."""
 
     weights: Weights
-    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), `motion` for the weights
-    that come with dsm, or `none` for random ones."""
+    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), `motion` (comes with
+    dsm; trained on synthetic videos), or `none` for random weights."""
     out: Path
     """File to write: .safetensors (dsm can load it again), .onnx, or .pt2 (torch.export); or with --to hub, a
     folder."""
