@@ -311,7 +311,7 @@ def build_found(found: Found, *, name: str, partial: bool = False) -> Published:
     if naming.kind == "vjepa2.pt":
         read = _build_vjepa(found, name)
     else:
-        pictures = naming.normalization and Pictures(naming.normalization, None, None)
+        pictures = Pictures(naming.normalization, None, None) if naming.normalization else None
         read = build_transformers(
             naming.kind, settings, found.tensors, name=name, partial=partial, pictures=pictures
         )

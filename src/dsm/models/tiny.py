@@ -78,4 +78,4 @@ class Tiny(Backbone):
             return super().forward(x)
         frames = self.feature_map(x).transpose(1, 2)  # (B, T, C, H, W)
         each = pool(frames.flatten(0, 1).unsqueeze(2), self.pooling)
-        return each.unflatten(0, frames.shape[:2]).mean(1)
+        return each.reshape(*frames.shape[:2], -1).mean(1)
