@@ -55,7 +55,9 @@ def commands(options: Options) -> list[list[str]]:
         [*places, "--search"],
         places,
         ["studies/health.py", "--runs", out["places"], "--out", out["health"]],
-    ]
+        ["studies/agreement.py", "--runs", out["places"], "--reliance", out["reliance"],
+         "--out", out["agreement"], *quick],
+    ]  # fmt: skip
     if options.gestures and options.fights:
         lines.append(["studies/transfer.py", "--out", out["transfer"], *real, *quick])
     else:
@@ -63,7 +65,7 @@ def commands(options: Options) -> list[list[str]]:
     return lines if options.quick else [*lines, ["studies/fill_docs.py", *out.values()]]
 
 
-NAMES = ("costs", "demo", "pictures", "reliance", "places", "health", "transfer")
+NAMES = ("costs", "demo", "pictures", "reliance", "places", "health", "agreement", "transfer")
 
 
 def main(options: Options) -> None:

@@ -193,6 +193,67 @@ def test_own_files_of_videomae_and_timesformer_are_read(tmp_path: Path) -> None:
         assert torch.allclose(ours(clip), expected, atol=1e-6)
 
 
+def in_mmaction2(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names that mmaction2 gives to what the authors' own code names otherwise, in a whole recogniser."""
+    names = {
+        r"patch_embed\.proj\b": "patch_embed.projection", r"mlp\.fc1": "mlp.layers.0.0",
+        r"mlp\.fc2": "mlp.layers.1",
+    }  # fmt: skip
+    if "time_embed" in state:
+        names |= {
+            r"^blocks": "transformer_layers.layers", "temporal_norm1": "attentions.0.norm",
+            "temporal_fc": "attentions.0.temporal_fc", r"temporal_attn\.": "attentions.0.attn.",
+            r"(layers\.\d+)\.attn\.": r"\1.attentions.1.attn.", r"\.norm1": ".attentions.1.norm",
+            r"\.norm2": ".ffns.0.norm", r"\.mlp\.": ".ffns.0.", r"attn\.qkv\.": "attn.in_proj_",
+            r"attn\.proj\.": "attn.out_proj.",
+        }  # fmt: skip
+    inner = {f"backbone.{name}": tensor for name, tensor in renamed(state, names).items()}
+    return {**inner, "cls_head.fc_cls.weight": torch.zeros(4, 192), "cls_head.fc_cls.bias": torch.zeros(4)}
+
+
+def test_videomae_and_timesformer_of_mmaction2_are_read(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.VideoMAEConfig(**SMALL, image_size=32, layer_norm_eps=1e-6)
+    model = shaken(transformers.VideoMAEModel(config))
+    own = own_videomae(model.state_dict())
+    own = {name: t for name, t in own.items() if not name.startswith("layernorm")}
+    norm = {"fc_norm.weight": torch.rand(192), "fc_norm.bias": torch.rand(192)}
+    state = in_mmaction2(own | norm | {"pos_embed": torch.zeros(1, 1568, 192)})
+    assert "backbone.blocks.1.mlp.layers.0.0.weight" in state
+    assert "backbone.patch_embed.projection.bias" in state
+    torch.save({"meta": {"epoch": 1}, "state_dict": state}, tmp_path / "v.pth")
+    loaded = load_weights(tmp_path / "v.pth")
+    assert loaded.report is not None
+    assert (loaded.report.source, loaded.report.place) == ("mmaction2", "state_dict.backbone")
+    ours: Any = loaded.module.encoder
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("layernorm"):
+            assert torch.equal(ours.model.state_dict()[name], tensor)
+    assert torch.equal(ours.norm.weight, norm["fc_norm.weight"])
+
+    config = transformers.TimesformerConfig(**SMALL, image_size=32, num_frames=4)
+    model = shaken(transformers.TimesformerModel(config))
+    state = in_mmaction2(own_timesformer(model.state_dict()))
+    assert {
+        "backbone.transformer_layers.layers.1.attentions.0.attn.in_proj_weight",
+        "backbone.transformer_layers.layers.0.attentions.1.attn.out_proj.bias",
+        "backbone.transformer_layers.layers.0.attentions.0.temporal_fc.weight",
+        "backbone.transformer_layers.layers.0.ffns.0.layers.1.weight",
+        "backbone.transformer_layers.layers.0.ffns.0.norm.bias",
+        "backbone.norm.weight",
+    } <= set(state)
+    torch.save({"state_dict": state}, tmp_path / "t.pth")
+    loaded = load_weights(tmp_path / "t.pth")
+    assert loaded.report is not None
+    assert loaded.report.source == "mmaction2"
+    assert loaded.config["pictures"]["mean"] == [0.5, 0.5, 0.5]
+    clip = torch.randn(1, 3, 4, 32, 32)
+    ours = loaded.module.encoder
+    with torch.no_grad():
+        expected = model(clip.transpose(1, 2)).last_hidden_state[:, 0]
+        assert torch.allclose(ours(clip), expected, atol=1e-6)
+
+
 VJEPA = {"width": 192, "depth": 2, "heads": 3, "hidden": 64}
 
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from browser import opened
+from browser import fits, opened
 from runs import CLIP
 from test_adapters import save_small_transformer
 
@@ -81,6 +81,8 @@ def test_bias_report_of_a_classifier_and_random_weights(pairs: Path, tmp_path: P
         assert len(list(csv.DictReader(file))) == 16
     page, errors = opened(out / "card.html", width=390)
     assert not errors
+    for width in (390, 1280):
+        fits(out / "card.html", tmp_path, width=width)
     assert page.count("<video") == 2 * page.count("most often taken for") > 0
     assert "Scene reliance" in page
     assert "It is not clearly better than chance" in page

@@ -102,6 +102,19 @@ def test_the_stem_of_tiny3d_sees_motion_and_that_of_tiny_does_not() -> None:
         assert torch.allclose(stem(clip), backwards, atol=1e-5) != sees
 
 
+@pytest.mark.parametrize("pooling", ["max", "avgmax"])
+def test_tiny2d_is_the_mean_of_its_frames_features(pooling: str) -> None:
+    """So frames in another order, or each frame twice, give the same features."""
+    torch.manual_seed(1)
+    model = create_model("tiny2d", pooling=pooling).eval()
+    clip = torch.randn(2, 3, 6, 40, 32)
+    with torch.no_grad():
+        whole, alone = model(clip), [model(clip[:, :, at : at + 1]) for at in range(6)]
+        assert torch.allclose(whole, torch.stack(alone).mean(0), atol=1e-5)
+        assert torch.allclose(whole, model(clip[:, :, torch.randperm(6)]), atol=1e-5)
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("length", "kernel", "stride", "expected"),
     # TensorFlow's documentation: ceil(n / stride) outputs, with the odd zero at the end.

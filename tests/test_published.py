@@ -33,7 +33,9 @@ from dsm.models.weights import load_classifier, load_weights
 from dsm.models.zoo import create_model
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
+from dsm.verbs.export import _front_matter
 from dsm.verbs.settings.evaluation import BiasData, ReportData
+from dsm.verbs.settings.weights import ExportConfig
 from dsm.verbs.weights import inspect
 
 CPU = torch.device("cpu")
@@ -279,7 +281,7 @@ def test_a_folder_for_a_hub_is_read_back_to_the_last_bit(scenes: Path, tmp_path:
     }  # fmt: skip
     assert json.loads((tmp_path / "shared" / "config.json").read_text())["model_type"] == "dsm"
     card = (tmp_path / "shared" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: dsm\n")
+    assert card.startswith("---\nlibrary_name: dsm\npipeline_tag: feature-extraction\ntags: [video]\n---\n")
     assert 'dsm.load_encoder("hf:…")' in card
     clip = torch.randn(2, 3, 4, 32, 32)
     ours = f"hf:{tmp_path / 'shared'}"
@@ -291,6 +293,26 @@ def test_a_folder_for_a_hub_is_read_back_to_the_last_bit(scenes: Path, tmp_path:
     assert "clips: 4 frames, every 3" in str(inspect(file=ours).tables[0])
     with pytest.raises(UserError, match="exists"):
         export(weights=run, out=tmp_path / "shared", to="hub")
+
+
+def test_a_card_for_a_hub_names_the_base_model_and_a_stated_licence(tmp_path: Path) -> None:
+    save_published("dinov2", tmp_path / "theirs")
+    (tmp_path / "theirs" / "README.md").write_text(
+        "---\ntags: [x]\nlicense: apache-2.0\n---\nlicense: mine\n"
+    )
+    export(weights=f"hf:{tmp_path / 'theirs'}", out=tmp_path / "shared", to="hub")
+    front = (tmp_path / "shared" / "README.md").read_text().split("---\n")[1]
+    assert "license: apache-2.0\n" in front
+    assert "base_model" not in front  # a folder has no name on the hub
+    run = tmp_path / "run"
+    run.mkdir()
+    for begun_with, line in (("hf:some/where", "base_model: some/where"), ("none", ""), ("hf:a/b\nx: y", "")):
+        record = {"config": {"weights": begun_with}, "command": "", "versions": {}, "revision": ""}
+        (run / "config.json").write_text(json.dumps(record))
+        text = _front_matter(ExportConfig(str(run), tmp_path / "out"))
+        assert ("base_model" in text) == bool(line)
+        assert line in text
+        assert "license" not in text
 
 
 def needs(module: str) -> Any:

@@ -119,7 +119,7 @@ def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], Modu
     assert names[-1] == "studies/fill_docs.py"
     assert names[-1] not in [command[0] for command in everything.commands(quick)]
     assert all((ROOT / name).is_file() for name in names)
-    assert everything.commands(whole)[-3][-2:] == ["--gestures", "clips"]
+    assert everything.commands(whole)[-4][-2:] == ["--gestures", "clips"]
 
 
 def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
@@ -132,6 +132,101 @@ def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp
     assert len({json.dumps(settings_of(trial)) for trial in trials}) == len(candidates)
 
 
+def numbers(values: dict[str, tuple[float, float, float]]) -> dict[str, Row]:
+    return {name: Row("r", 0, "test", name, *ends, 10) for name, ends in values.items()}
+
+
+def test_the_findings_of_reliance_are_those_of_the_intervals(study: Callable[[str], ModuleType]) -> None:
+    reliance = study("reliance")
+
+    def scene(value: float, half: float = 0.05) -> dict[str, Row]:
+        return numbers({"scene_reliance": (value, value - half, value + half)})
+
+    right = {"tied-0": scene(0.05), "tied-0.5": scene(0.1), "tied-0.9": scene(0.3), "frozen": scene(0.9)}
+    zero = {"motion_gain": (0.03, -0.1, 0.2), "order_sensitivity": (0.0, -0.1, 0.1)}
+    right["pictures"] = numbers(zero)
+    assert [check(right, False) for check in reliance.EXPECTED.values()] == [True] * 5
+    assert [check(right, True) for check in reliance.EXPECTED.values()] == [None] * 3 + [True] * 2
+    wrong = {**right, "tied-0.5": scene(0.4), "tied-0": scene(0.18), "frozen": scene(0.53)}
+    wrong["pictures"] = numbers({"motion_gain": (0.2, 0.1, 0.3), "order_sensitivity": (-0.1, -0.2, -0.05)})
+    assert [check(wrong, False) for check in reliance.EXPECTED.values()] == [False] * 5
+
+
+def test_the_window_of_a_panning_camera_crosses_the_picture(
+    study: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    reliance, motionscenes = study("reliance"), study("dsm.synthetic.motionscenes")
+    settings = study("dsm.synthetic.settings").MotionScenesConfig(
+        train=12, test=2, size=reliance.WIDE, frames=8, motions=2
+    )
+    wide = motionscenes.write_motionscenes(settings, tmp_path / "wide", workers=1)
+    reliance.pan(wide, tmp_path / "panned")
+    for place, at in ((0, slice(0, 72)), (10, slice(36, 108))):
+        name = f"videos/train/{place:05d}.mp4"
+        seen = read_frames(tmp_path / "panned" / name, np.arange(8)).astype(int)
+        whole = read_frames(wide / name, np.arange(8)).astype(int)[:, 18:90]
+        assert np.abs(seen[0] - whole[0][:, at]).mean() < 6
+        assert np.abs(seen[-1] - whole[-1][:, at]).mean() > 6
+    assert read_list(tmp_path / "panned" / "test_conflict.txt").labels.tolist() == [0, 1]
+
+
+def test_agreement_names_what_does_not_follow_the_loss(study: Callable[[str], ModuleType]) -> None:
+    agreement = study("agreement")
+    encoders = {}
+    for place in range(6):
+        lost, near = place / 10, 0.4 + 0.01 * (place * 5 % 6)
+        values = {
+            "acc_clip": 0.9, "conflict": 0.9 - 0.8 * lost, "motion_gain": 1 - lost, "scene_reliance": lost,
+            "conflfg_error": 1 - lost, "opposites": near,
+        }  # fmt: skip
+        encoders[f"e{place}"] = numbers({name: (value, value, value) for name, value in values.items()})
+    encoders["unskilled"] = numbers({"acc_clip": (0.1, 0.1, 0.1), "conflict": (0.1, 0.1, 0.1)})
+    text = agreement.agreement({"dots": [encoders]})
+    assert "| `scene_reliance` | rises | +1.00 | +1.00 | 6 |" in text
+    assert "| `motion_gain` | falls | -1.00 | -1.00 | 6 |" in text
+    assert text.endswith("in the right direction: `conflfg_error`, `opposites`.\n")
+    assert "| dots | unskilled | 10 | 10 | no skill |  |" in agreement.losses({"dots": [encoders]})
+
+
+def test_pictures_that_show_motion_are_told(study: Callable[[str], ModuleType]) -> None:
+    encoders = study("encoders")
+    values = {"acc_clip": (0.8, 0.7, 0.9), "motion_gain": (0.03, -0.1, 0.1)}
+    of = {name: numbers(values) for name in encoders.TITLES}
+    told = encoders.verdict(of)
+    assert "motion gain contains 0, as it must" in told
+    assert "order sensitivity cannot be measured" in told
+    of["pictures"] = numbers({"order_sensitivity": (0.3, 0.1, 0.5)})
+    assert "order sensitivity **does not contain 0**" in encoders.verdict(of)
+    assert "| `dsm` | 80.0 [70.0, 90.0] |  | 3.0 [-10.0, 10.0] |  |  |" in encoders.table(of)
+
+
+def test_a_backdrop_of_the_gestures_is_for_training_or_for_the_test(
+    study: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    encoders = study("encoders")
+    rows = [(f"{name}/{place}.mp4", label, place) for label, name in enumerate("ab") for place in range(6)]
+    (tmp_path / "all.txt").write_text("".join(f"{path} {label} 20\n" for path, label, _ in rows))
+    (tmp_path / "groups.tsv").write_text("path\tgroup\n" + "".join(f"{path}\tg{g}\n" for path, _, g in rows))
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    encoders.gesture_lists(tmp_path / "lists", encoders.Options(gestures=tmp_path))
+    train, test = (read_list(tmp_path / "lists" / f"{part}.txt") for part in ("train", "test"))
+    assert sorted(Path(path).stem for path in test.paths) == ["0", "0", "3", "3"]
+    assert len(train) == 8
+    assert (tmp_path / "lists" / "groups.tsv").read_text().count("\tg3\n") == 2
+
+
+@pytest.mark.slow
+def test_four_encoders_of_different_clips_are_compared_in_one_report(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    line = [sys.executable, ROOT / "studies" / "encoders.py", "--quick", "--out", tmp_path / "out"]
+    subprocess.run(line, check=True, cwd=tmp_path)
+    text = (tmp_path / "out" / "encoders.md").read_text()
+    assert [row.split(" | ")[0] for row in text.splitlines() if row.startswith("| ")][1:] == [
+        "| VideoMAE, small", "| pictures, frame by frame", "| `moco`", "| `dsm`"
+    ]  # fmt: skip
+    assert "Frame by frame, its motion gain" in text
+
+
 @pytest.mark.slow
 def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     line = [sys.executable, ROOT / "studies" / "everything.py", "--quick", "--out", tmp_path / "all"]
@@ -140,6 +235,7 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     assert {
         "demo.md",
         "reliance.md",
+        "findings.md",
         "agreement.md",
         "places.md",
         "places_search.md",

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from dsm.errors import UserError
 from dsm.models.export import build_filled
-from dsm.models.families import IMAGENET
+from dsm.models.families import HALF, IMAGENET
 from dsm.models.foreign import LoadReport, Renormalized, label_of
 from dsm.models.hub import Published, build_transformers
-from dsm.models.sources import Rename, renamed
+from dsm.models.preprocessor import Pictures
+from dsm.models.sources import Normalization, Rename, renamed
 from dsm.models.vjepa import PATCH, VJepa
 from dsm.models.zoo import create_model
 
@@ -46,6 +47,8 @@ class Naming:
     """(pattern, replacement), applied in order."""
     not_marks: tuple[str, ...] = ()
     """Names that rule it out: they belong to others."""
+    normalization: Normalization | None = None
+    """Normalisation; None for the family's."""
 
 
 def _layers(tensors: Tensors, row: str) -> int:
@@ -153,6 +156,28 @@ _TIMESFORMER: tuple[Rename, ...] = (
     (r"\.temporal_attn\.proj\.", ".temporal_attention.output.dense."),
     (r"\.temporal_fc\.", ".temporal_dense."),
 )
+# mmaction2 (vit_mae.py, timesformer.py) takes layers from mmcv, whose FFN holds `layers.0.0` and `layers.1`.
+_MMACTION_VIDEOMAE: tuple[Rename, ...] = (
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"\.mlp\.layers\.0\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.layers\.1\.", ".mlp.fc2."),
+    *_ATTENTION,
+)
+_MMACTION_TIMESFORMER: tuple[Rename, ...] = (
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^transformer_layers\.layers\.", "blocks."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.attentions\.0\.norm\.", ".temporal_norm1."),
+    (r"\.attentions\.0\.attn\.", ".temporal_attn."),
+    (r"\.attentions\.0\.temporal_fc\.", ".temporal_fc."),
+    (r"\.attentions\.1\.norm\.", ".norm1."),
+    (r"\.attentions\.1\.attn\.", ".attn."),
+    (r"\.ffns\.0\.norm\.", ".norm2."),
+    (r"\.ffns\.0\.layers\.0\.0\.", ".mlp.fc1."),
+    (r"\.ffns\.0\.layers\.1\.", ".mlp.fc2."),
+    *_TIMESFORMER,
+)
 _VJEPA: tuple[Rename, ...] = (
     (r"^patch_embed\.proj\.", "stages.patches.proj."),
     (r"^video_mod_embed$", "stages.patches.offset"),
@@ -161,6 +186,7 @@ _VJEPA: tuple[Rename, ...] = (
 )
 _HF = r"embeddings\.patch_embeddings\.projection\.weight"
 _OWN = r"patch_embed\.proj\.weight"
+_MMACTION = r"patch_embed\.projection\.weight"
 
 NAMINGS: tuple[Naming, ...] = (
     Naming("transformers", "videomae", _HF, ("encoder.layer.0.attention.attention.query.weight",), _videomae,
@@ -174,6 +200,11 @@ NAMINGS: tuple[Naming, ...] = (
            _videomae_own, _ATTENTION),
     Naming("TimeSformer's own code", "timesformer", _OWN, ("embeddings.time_embeddings",), _timesformer,
            _TIMESFORMER),
+    Naming("mmaction2", "videomae", _MMACTION, ("encoder.layer.0.attention.attention.q_bias",), _videomae_own,
+           _MMACTION_VIDEOMAE),
+    Naming("mmaction2", "timesformer", _MMACTION,
+           ("embeddings.time_embeddings", "encoder.layer.0.temporal_dense.weight"), _timesformer,
+           _MMACTION_TIMESFORMER, normalization=HALF),
     Naming("V-JEPA 2's own code", "vjepa2.pt", _OWN, ("stages.block0.attn.qkv.weight",), _vjepa, _VJEPA,
            not_marks=("cls_token", "stages.block0.attn.q_bias", "stages.block0.ls1.gamma")),
 )  # fmt: skip
@@ -280,7 +311,10 @@ def build_found(found: Found, *, name: str, partial: bool = False) -> Published:
     if naming.kind == "vjepa2.pt":
         read = _build_vjepa(found, name)
     else:
-        read = build_transformers(naming.kind, settings, found.tensors, name=name, partial=partial)
+        pictures = Pictures(naming.normalization, None, None) if naming.normalization else None
+        read = build_transformers(
+            naming.kind, settings, found.tensors, name=name, partial=partial, pictures=pictures
+        )
     report = replace(
         read.report, source=naming.project, prefix=found.prefix, nest=found.nest, others=list(found.others)
     )

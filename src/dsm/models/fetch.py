@@ -17,7 +17,7 @@ from dsm.limits import SETTINGS_BYTES
 from dsm.models.checkpoint_file import read_tensors
 from dsm.models.preprocessor import FILES
 from dsm.terminal import console
-from dsm.untrusted import read_json
+from dsm.untrusted import read_json, read_text
 
 CONFIG = "config.json"
 HUB_TYPE = "dsm"
@@ -53,6 +53,22 @@ def fetch(what: str, library: str, *, owner: str = "") -> Path:
     found = _from_hub(name, library, (CONFIG, *FILES))
     read_settings(found / CONFIG, f"{library}:{what}")
     return _from_hub(name, library, (CONFIG, *FILES, WHOLE, INDEX, SHARDS))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is that of a model on the hub, ``OWNER/MODEL``."""
+    return "/" in name and _ID.fullmatch(name) is not None and not name.startswith(".")
+
+
+def stated_licence(folder: Path) -> str | None:
+    """The licence in the metadata of a folder's ``README.md``, such as ``apache-2.0``; None without one."""
+    try:
+        text = read_text(folder / "README.md", errors="replace")
+    except (OSError, ValueError):
+        return None
+    front = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
+    found = front and re.search(r"^license: *([\w.-]{1,50})\s*$", front[1], re.MULTILINE)
+    return found[1] if found else None
 
 
 def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:

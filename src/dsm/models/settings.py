@@ -24,7 +24,7 @@ Pooling = Literal["avg", "max", "avgmax", "gem"]
 Precision = Literal["fp32", "bf16", "fp16"]
 BACKBONES = (
     "c3d", "i3d", "r2plus1d10", "r2plus1d18", "r2plus1d34", "r3d18", "r3d34", "r3d50", "s3d", "s3dg", "tiny",
-    "tiny3d", "vjepa2",
+    "tiny2d", "tiny3d", "vjepa2",
 )  # fmt: skip
 """The keys of ``MODELS`` in ``zoo.py`` that this package defines."""
 

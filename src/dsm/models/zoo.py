@@ -32,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "s3d": s3d,
     "s3dg": s3dg,
     "tiny": Tiny,
+    "tiny2d": partial(Tiny, frame_by_frame=True),
     "tiny3d": partial(Tiny, stem_frames=3),
     "vjepa2": VJepa,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.inputs import path_of
 from dsm.models.export import export_onnx, export_program, export_safetensors, read_safetensors
-from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE
+from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, is_hub_id, stated_licence
 from dsm.models.heads import Embedder
 from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import LoadedEncoder, weights_name
@@ -108,7 +109,7 @@ def _to_hub(config: ExportConfig) -> Result:
     text = card.read_text(encoding="utf-8").replace(
         f'dsm.load_encoder("{WHOLE}")', 'dsm.load_encoder("hf:…")'
     )
-    write_text(parts[2], f"---\nlibrary_name: dsm\ntags: [video]\n---\n\n{text}")
+    write_text(parts[2], f"{_front_matter(config)}\n{text}")
     card.unlink()
     return Result(
         files=parts,
@@ -119,13 +120,33 @@ def _to_hub(config: ExportConfig) -> Result:
     )
 
 
+def _front_matter(config: ExportConfig) -> str:
+    """The hub's metadata of a card. A base model and a licence are named only where they are known."""
+    begun_with = config.weights
+    if not begun_with.startswith("hf:"):
+        begun_with = str(((read_record(_run(config)) or {}).get("config") or {}).get("weights", ""))
+    lines = ["library_name: dsm", "pipeline_tag: feature-extraction", "tags: [video]"]
+    library, _, name = begun_with.partition(":")
+    if library == "hf" and Path(name).is_dir():
+        licence = stated_licence(Path(name))
+        lines += [f"license: {licence}"] if licence else []
+    elif library == "hf" and is_hub_id(name):
+        lines.append(f"base_model: {name}")
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _run(config: ExportConfig) -> Path:
+    """The folder that would be the run of the weights: itself, or RUN of RUN/checkpoints/best.pt."""
+    weights = path_of(config.weights).absolute()
+    return weights if weights.is_dir() else weights.parent.parent
+
+
 def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
     settings = loaded.config.get("settings")
     about = {**_about(config, loaded, clip), "settings": settings if isinstance(settings, dict) else {}}
     if loaded.report or loaded.name == "random":
         del about["method"]
-    weights = path_of(config.weights).absolute()
-    run = weights if weights.is_dir() else weights.parent.parent  # of RUN/checkpoints/best.pt
+    weights, run = path_of(config.weights).absolute(), _run(config)
     is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
     record = (read_record(run) if is_of_run else None) or {}
     made = "Its weights are random, not trained. " if loaded.name == "random" else ""
