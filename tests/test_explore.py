@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -288,6 +289,39 @@ def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     run(words)
     assert kept.stat().st_mtime_ns == written
     assert "The weights are random" in page.read_text()
+    run([*words, "--batch-size", "3", "--overwrite"])
+    assert kept.stat().st_mtime_ns == written, "--overwrite keeps the same features"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--seed", "1"], "other weights;"),
+        (["--per-clip", "--every", "1"], "other --per-clip, --every;"),
+        (["--frames", "2"], "other clips;"),
+        ([], "other videos;"),
+    ],
+)
+def test_features_of_other_weights_videos_or_settings_are_never_reused(
+    scenes: Path, tmp_path: Path, change: list[str], named: str
+) -> None:
+    """As after a first call that ended before it wrote the page, because there were too few clips."""
+    page, kept, listed = tmp_path / "page.html", tmp_path / "page" / "features.npz", tmp_path / "few.txt"
+    lines = (scenes / "test.txt").read_text().splitlines()
+    listed.write_text("\n".join(lines[:3]))
+    words = ["explore", str(listed), "--root", str(scenes), "--out", str(page), "--weights", "none"]
+    words += ["--backbone", "tiny", "--frames", "4", "--size", "32", "--resize", "40", "--workers", "0"]
+    with pytest.raises(UserError, match="too few to explore"):
+        run(words)
+    before = load_features(kept)
+    listed.write_text("\n".join(lines if not change else lines[:3]))
+    change = ["--clips", "0", *change]
+    with pytest.raises(UserError, match=rf"features\.npz: its features were extracted with {named}"):
+        run([*words, *change])
+    with contextlib.suppress(UserError):  # still too few
+        run([*words, *change, "--overwrite"])
+    after = load_features(kept)
+    assert after.features.shape != before.features.shape or not np.allclose(after.features, before.features)
 
 
 def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
-from dsm.verbs.extract import extract
+from dsm.verbs.extract import extract_once
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
@@ -95,7 +95,8 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     """The features to explore: those of the given file, or of the footage, extracted once.
 
     Raises:
-        UserError: footage is given without weights, or features cannot be read or extracted.
+        UserError: footage is given without weights, features cannot be read or extracted, or those of an
+            earlier call are of other weights, videos or settings.
     """
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
@@ -113,9 +114,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
                 f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
                 f"a checkpoint, or --weights {RANDOM} for random weights, which tell little but places apart."
             )
-        # Features of the same footage by the same weights are reused.
-        if not file.exists() or config.overwrite:
-            extract(how)
+        extract_once(how)
     features = load_features(file)
     if config.root is not None:
         features = features.rooted(config.root)
