@@ -81,8 +81,8 @@ def extract_once(config: ExtractConfig) -> None:
             return
         if not config.overwrite:
             raise UserError(
-                f"{config.out}: its features were extracted with other {', '.join(other)}; use --overwrite to "
-                f"extract them again, choose another --out, or explore {config.out} as it is."
+                f"{config.out}: its features were extracted with other {', '.join(other)}; use --overwrite "
+                f"to extract them again, choose another --out, or explore {config.out} as it is."
             )
     extract(config)
 

@@ -44,7 +44,7 @@ class ExploreConfig:
     """Number of rarest clips to show; of each camera, a quarter as many."""
     labels: ListFile | None = None
     """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
-    least sure of, to label next."""
+    least sure of, to label next. From `names.csv`, beside its `clusters.csv`, `labels.csv` is written."""
     suggestions: int = 24
     """Number of clips to suggest for labelling."""
     against: FeaturesFile | None = None
