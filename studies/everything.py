@@ -1,8 +1,8 @@
 """Make every number and figure of the docs: python studies/everything.py --gestures DIR --fights DIR
 
-Runs the studies one after the other and inserts their results into the docs. This takes two days on two
-cores. ``--quick`` does the same in minutes on little data; its numbers mean nothing, and it does not change
-the docs. Finished work is not repeated.
+Runs the studies one after the other and inserts their results into the docs. This takes days on two cores.
+``--quick`` does it in minutes on little data; its numbers mean nothing, and it does not change the docs.
+Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Options:
     out: Path | None = None
     """Folder of all studies; default: runs/evidence, or runs/evidence-quick with --quick."""
     gestures: Path | None = None
-    """Folder of real video, for `places.py`; without it, this place is left out."""
+    """Folder of real video, for `places.py`, `insight.py` and `adapt.py`; without it, it is left out."""
     fights: Path | None = None
     """Another such folder."""
     jobs: int = 2
@@ -52,12 +52,17 @@ def commands(options: Options) -> list[list[str]]:
         ["studies/demo_table.py", "--out", out["demo"], *quick],
         ["studies/pictures.py", "--demo", f"{out['demo']}/demo", "--out", out["pictures"], *quick],
         ["studies/reliance.py", "--out", out["reliance"], *quick],
+        ["studies/insight.py", "--out", out["insight"], *real, *quick],
         [*places, "--search"],
         places,
         ["studies/health.py", "--runs", out["places"], "--out", out["health"]],
         ["studies/agreement.py", "--runs", out["places"], "--reliance", out["reliance"],
          "--out", out["agreement"], *quick],
     ]  # fmt: skip
+    if options.gestures:
+        lines.insert(-4, ["studies/adapt.py", *real[:2], "--out", out["adapt"], *quick])
+    else:
+        del out["adapt"]
     if options.gestures and options.fights:
         lines.append(["studies/transfer.py", "--out", out["transfer"], *real, *quick])
     else:
@@ -65,12 +70,16 @@ def commands(options: Options) -> list[list[str]]:
     return lines if options.quick else [*lines, ["studies/fill_docs.py", *out.values()]]
 
 
-NAMES = ("costs", "demo", "pictures", "reliance", "places", "health", "agreement", "transfer")
+NAMES = (
+    "costs", "demo", "pictures", "reliance", "insight", "adapt", "places", "health", "agreement", "transfer",
+)  # fmt: skip
 
 
 def main(options: Options) -> None:
     if find_spec("cv2") is None:
         raise UserError("some of the studies need OpenCV: pip install 'dsm-video[flow]'.")
+    if options.gestures and find_spec("transformers") is None:
+        raise UserError("studies/adapt.py needs transformers: pip install transformers.")
     for command in commands(options):
         console.print(f"python {' '.join(command)}", style="bold")
         begun = time.monotonic()

@@ -10,6 +10,10 @@ random weights. The truth is known:
   pairs in one group, and recall of each kind of copy;
 - *alerts*: over random halves of the same footage as archive and new, the share of alarms at a stated 5 %.
 
+With ``--gestures DIR`` and ``--fights DIR``, alerts are measured on real cameras too, at stated rates of 1, 5
+and 10 %: with half of each camera's videos as the archive and the others as new, and with half of the cameras
+as the archive, for which nothing is promised. The mean is over 20 splits.
+
 Writes ``insight.json`` and ``insight.md``. Finished training and features are not repeated.
 """
 
@@ -24,19 +28,23 @@ import numpy as np
 from begin import begin
 from command import dsm_command
 from numpy.typing import NDArray
+from places import whole_list
 from sklearn.metrics import adjusted_mutual_info_score
-from tables import by_seed, mean_of
+from tables import by_seed, caption, mean_of, table
 from trials import study_command
 
 import dsm
+from dsm.data.cameras import cameras_of
 from dsm.data.groups import read_groups
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.errors import UserError
 from dsm.evaluate.explore import NOISE, duplicate_groups, explore, rarest
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.novelty import novelty
 from dsm.files import write_text
-from dsm.runs.results import Row, write_results
+from dsm.intervals import mean_interval
+from dsm.runs.results import Row, row_of, write_results
 from dsm.terminal import console
 from dsm.verbs.settings.exploring import ExploreConfig
 from dsm.video.write import write_video
@@ -47,6 +55,9 @@ FPS = 24
 ODD, TIMES = 9, 3
 """The motion that is odd, and how often it occurs."""
 RAREST, SPLITS, RATE = 20, 20, 0.05
+RATES = (0.01, 0.05, 0.1)
+"""False-alarm rates stated for real cameras."""
+WHERE = ("same cameras", "other cameras")
 CLIP = "--frames 8 --stride 3 --resize 62 --size 48"
 THRESHOLDS = (0.9, ExploreConfig.duplicates, 0.98)
 """Cosines from which clips count as near-duplicates."""
@@ -62,6 +73,11 @@ class Options:
     """Videos with a copy of each kind."""
     steps: int = 800
     """Training steps of each method."""
+    gestures: Path | None = None
+    """Folder of real video: all.txt, or train.txt and test.txt, and groups.tsv with the cameras. Without it,
+    this footage is left out."""
+    fights: Path | None = None
+    """Another such folder."""
     quick: bool = False
     """One seed, few videos and steps, to test the study; the numbers mean nothing."""
 
@@ -162,6 +178,98 @@ def alarms(features: NDArray[np.float32], paths: Sequence[str]) -> list[float]:
     return shares
 
 
+def halves(
+    cameras: Sequence[str], where: str, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of an archive, and the new ones: halves of each camera's videos, or of the cameras."""
+    names, ids = np.unique(np.asarray(cameras), return_inverse=True)
+    if where == WHERE[1]:
+        known = np.isin(ids, rng.permutation(len(names))[: len(names) // 2])
+    else:
+        known = np.zeros(len(ids), bool)
+        for camera in range(len(names)):
+            own = rng.permutation(np.flatnonzero(ids == camera))
+            known[own[: -(-len(own) // 2)]] = True
+    return np.flatnonzero(known), np.flatnonzero(~known)
+
+
+def real_alarms(
+    features: Features, cameras: Sequence[str], named: tuple[str, int, str]
+) -> tuple[list[Row], list[str]]:
+    """The share of alarms at each rate over :data:`SPLITS` splits, with its 95 % interval over them.
+
+    Args:
+        features: a row for each video.
+        named: run, seed and footage.
+
+    Returns:
+        A row for each rate and kind of split, and sentences on rates that the archive is too small for.
+    """
+    videos, rows, refused = features.identities(), [], []
+    for rate in RATES:
+        for where in WHERE:
+            shares = []
+            for split in range(SPLITS):
+                archive, new = halves(cameras, where, np.random.default_rng([split, 7]))
+                try:
+                    found = novelty(
+                        features.features[archive], [videos[row] for row in archive], features.features[new],
+                        rate=rate, seed=split,
+                    )  # fmt: skip
+                except UserError as error:
+                    refused.append(f"{named[2]}, {where}, {rate:.0%}: {error}")
+                    break
+                shares.append(float(found.alarms.mean()))
+            if len(shares) == SPLITS:
+                interval = mean_interval(np.array(shares))
+                rows.append(row_of(*named, f"alarms at {rate:.0%}, {where}", interval, len(new)))
+    return rows, refused
+
+
+def real_footage(options: Options) -> tuple[list[Row], list[str]]:
+    """:func:`real_alarms` of all runs on the real footage given."""
+    rows, refused = list[Row](), list[str]()
+    for name, source in (("gestures", options.gestures), ("fights", options.fights)):
+        if source is None:
+            continue
+        folder = options.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        videos = read_list(whole_list(source, folder), source)
+        listed = folder / "list.txt"
+        write_list(listed, videos.part(np.arange(0, len(videos), 4 if options.quick else 1), folder))
+        for seed in options.seeds:
+            for run in RUNS:
+                features = features_of(options, run, seed, listed, f"{name}-")
+                cameras, _ = cameras_of(features.paths, file=source / "groups.tsv", regex="")
+                measured, small = real_alarms(features, cameras, (run, seed, name))
+                rows += measured
+                refused += [one for one in small if one not in refused]
+    return rows, refused
+
+
+def features_of(options: Options, run: str, seed: int, listed: Path, prefix: str = "") -> Features:
+    """The features of a list by one run, extracted once."""
+    weights = "none" if run == "random" else options.out / "demo" / "runs" / f"{run}-seed{seed}"
+    file = options.out / f"{prefix}{run}-{seed}.npz"
+    if not file.exists():
+        random = f"--backbone tiny --seed {seed} " if run == "random" else ""
+        dsm_command(f"extract --weights {weights} {random}--data {listed} {CLIP} --out {file}")
+    return load_features(file)
+
+
+def real_tables(rows: list[Row], refused: Sequence[str]) -> str:
+    """A table for each stated rate and kind of split: a line per run, a column per footage, in %."""
+    tests, parts = list(dict.fromkeys(row.test for row in rows)), []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        parts.append(f"**{metric}**\n\n{table(rows, metric, runs=RUNS, tests=tests)}")
+    if {row.seed for row in rows} == {rows[0].seed}:
+        parts.append(f"Seed {rows[0].seed}, in %, with 95 % intervals over {SPLITS} splits.\n")
+    else:
+        parts.append(f"{caption(rows)} Each number is the mean of {SPLITS} splits.\n")
+    parts += [f"Not measured: {one}\n" for one in refused]
+    return "\n".join(parts)
+
+
 def table_of(rows: list[Row]) -> str:
     """A line per number, a column per run: the mean over seeds with its 95 % t interval, in %."""
     values = by_seed(rows)
@@ -190,15 +298,15 @@ def main(options: Options) -> None:
         )
         listed, of = plant(folder, options, seed)
         for run in RUNS:
-            weights = "none" if run == "random" else options.out / "demo" / "runs" / f"{run}-seed{seed}"
-            file = options.out / f"{run}-{seed}.npz"
-            if not file.exists():
-                random = f"--backbone tiny --seed {seed} " if run == "random" else ""
-                dsm_command(f"extract --weights {weights} {random}--data {listed} {CLIP} --out {file}")
-            rows += measure(load_features(file), folder / "scenes.tsv", of, run, seed)
-    write_results(options.out / "insight.json", rows)
-    write_text(options.out / "insight.md", f"`{study_command()}`\n\n{table_of(rows)}")
-    console.print(table_of(rows))
+            features = features_of(options, run, seed, listed)
+            rows += measure(features, folder / "scenes.tsv", of, run, seed)
+    text = table_of(rows)
+    real, refused = real_footage(options)
+    if real:
+        text += "\n" + real_tables(real, refused)
+    write_results(options.out / "insight.json", [*rows, *real])
+    write_text(options.out / "insight.md", f"`{study_command()}`\n\n{text}")
+    console.print(text)
 
 
 if __name__ == "__main__":

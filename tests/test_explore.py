@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from browser import fits, opened
 
 from dsm.cli.main import run
-from dsm.data.cameras import begin_times, cameras_of, clock
+from dsm.data.cameras import begin_times, cameras_of, clock, recording_times
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
@@ -125,6 +129,62 @@ def test_file_names_tell_the_time(path: str, told: str) -> None:
     assert clock(float(begin_times([path])[0])) == told
 
 
+def at(text: str) -> float:
+    return float(begin_times([text])[0])
+
+
+def test_creation_times_count_unless_the_recording_cannot_have_begun_then() -> None:
+    now, length = at("20240601_000000"), np.full(4, 60.0)
+    real = np.array([at(f"20240131_1{hour}0000") for hour in range(4)])
+    unset = [-2082844800.0, 0.0, at("20000101_000007"), at("20260101_000000")]
+
+    def kept(created: list[float] | np.ndarray, seconds: np.ndarray = length) -> tuple[list[float], bool]:
+        times, converted = recording_times(np.asarray(created), seconds, 1, now=now)
+        return times[np.isfinite(times)].tolist(), converted
+
+    assert kept(real) == (real.tolist(), False)
+    assert kept(unset) == ([], False)
+    assert kept([*unset[:1], *real[:3]]) == (real[:3].tolist(), False)
+    assert kept([*unset[:2], *real[:2]]) == ([], True), "a few were edited"
+    assert kept([real[0]] * 4) == ([], True)
+    assert kept([*[real[0]] * 3, real[1]]) == ([], True)
+    apart = real[0] + 2.0 * np.arange(4)  # two seconds each, for videos of ten hours
+    assert kept(apart, np.full(4, 36000.0)) == (apart.tolist(), False), "four cameras may do this"
+    many_files = real[0] + 2.0 * np.arange(400)
+    assert kept(many_files, np.full(400, 60.0)) == ([], True)
+
+
+def test_without_times_in_names_the_files_tell_them(tmp_path: Path) -> None:
+    features = made().part(np.arange(16))
+    rng = np.random.default_rng(0)
+    names = [f"clip{row:03d}.mp4" for row in range(len(features))]
+    features = replace(features, paths=names, meta=features.meta | {"root": str(tmp_path)})
+
+    def write(row: int, created: str) -> None:
+        with av.open(str(tmp_path / names[row]), "w") as container:
+            container.metadata["creation_time"] = created
+            stream = container.add_stream("libx264", rate=8)
+            stream.width = stream.height = 32
+            image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+
+    for row in range(9):
+        write(row, f"2024-01-31T1{row}:15:00.000000Z")
+    looked = footage_of(features)
+    assert [clock(one) for one in looked.times[:2]] == ["2024-01-31 10:15:00", "2024-01-31 11:15:00"]
+    assert not np.isfinite(looked.times[9:]).any()
+    page = tmp_path / "page.html"
+    write_explore_page(page, examine(ExploreConfig(tmp_path, page), looked), clips=0)
+    assert "according to the creation times, in UTC, in the files of 9 of them" in page.read_text()
+    for row in range(9):
+        write(row, "2024-01-31T20:15:00.000000Z")
+    looked = footage_of(features)
+    assert not np.isfinite(looked.times).any()
+    found = examine(ExploreConfig(tmp_path, page), looked)
+    assert any("as after a conversion" in note for note in found.notes)
+
+
 def test_names_or_folders_tell_the_camera() -> None:
     assert cameras_of(["x/Cam3_a.mp4", "x/cam12-b.mp4"], file=None, regex="") == (["cam3", "cam12"], "name")
     assert cameras_of(["hall/a.mp4", "yard/b.mp4"], file=None, regex="") == (["hall", "yard"], "folder")
@@ -210,6 +270,50 @@ def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_pat
     assert (videos.labels != odd).sum() >= EACH - 4
 
 
+def test_a_named_cluster_keeps_its_clips_that_are_not_on_the_page(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a cluster that is not among those shown at once."""
+    monkeypatch.setattr("dsm.pages.explore.DOTS", 30)
+    monkeypatch.setattr("dsm.pages.explore.CLUSTERS", 2)
+    page, index = tmp_path / "explore.html", footage / "made.npz"
+    run(["explore", str(index), "--out", str(page), "--clips", "0"])
+    script = """<script>
+    const inputs = [...document.querySelectorAll(".line[data-cluster] h3 input")];
+    const name = (at, given) => { inputs[at].value = given; inputs[at].onchange(); };
+    name(0, "walks"); name(3, 'runs, "fast"');
+    dsm.choose(0); document.getElementById("name").value = "odd"; document.getElementById("give").click();
+    const out = document.createElement("pre"); out.id = "written"; out.textContent = dsm.list();
+    document.body.append(out);
+    </script>"""
+    walked = tmp_path / "walked.html"
+    walked.write_text(page.read_text().replace("</body>", script + "</body>"))
+    document, errors = opened(walked)
+    assert errors == []
+    clusters = list(csv.DictReader((tmp_path / "explore" / "clusters.csv").open()))
+    named = {line["path"]: {"1": "walks", "4": 'runs, "fast"'}.get(line["cluster"], "") for line in clusters}
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    named[data["paths"][0]] = "odd"
+    told = re.search(r'id="sum"[^>]*>(\d+) clips have one of 3 names; (\d+) of them are not', document)
+    assert told
+    assert int(told[1]) == sum(map(bool, named.values()))
+    assert int(told[2]) == sum(bool(name) and path not in data["paths"] for path, name in named.items())
+    written = re.search(r'<pre id="written">(.*?)</pre>', document, re.DOTALL)
+    assert written
+    names = tmp_path / "names.csv"
+    names.write_text(html.unescape(written[1]))
+    words = ["explore", str(index), "--labels", str(names), "--out", str(tmp_path / "next.html")]
+    with pytest.raises(UserError, match=r"put it beside the clusters\.csv"):
+        run(words)
+    shutil.copy(tmp_path / "explore" / "clusters.csv", tmp_path)
+    run([*words, "--clips", "0"])
+    listed = list(csv.DictReader((tmp_path / "next" / "labels.csv").open()))
+    assert {line["path"]: line["label"] for line in listed} == {p: n for p, n in named.items() if n}
+    names.write_text(re.sub(r"(?m)^,1,\d+", ",1,7", names.read_text()))
+    with pytest.raises(UserError, match="name the clusters again"):
+        run([*words, "--overwrite"])
+
+
 def test_the_largest_picture_of_a_group_is_kept(footage: Path) -> None:
     looked = footage_of(load_features(footage / "made.npz"))
     assert best_first([5, 123], looked) == [123, 5]
@@ -288,6 +392,39 @@ def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     run(words)
     assert kept.stat().st_mtime_ns == written
     assert "The weights are random" in page.read_text()
+    run([*words, "--batch-size", "3", "--overwrite"])
+    assert kept.stat().st_mtime_ns == written, "--overwrite keeps the same features"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--seed", "1"], "other weights;"),
+        (["--per-clip", "--every", "1"], "other --per-clip, --every;"),
+        (["--frames", "2"], "other clips;"),
+        ([], "other videos;"),
+    ],
+)
+def test_features_of_other_weights_videos_or_settings_are_never_reused(
+    scenes: Path, tmp_path: Path, change: list[str], named: str
+) -> None:
+    """As after a first call that ended before it wrote the page, because there were too few clips."""
+    page, kept, listed = tmp_path / "page.html", tmp_path / "page" / "features.npz", tmp_path / "few.txt"
+    lines = (scenes / "test.txt").read_text().splitlines()
+    listed.write_text("\n".join(lines[:3]))
+    words = ["explore", str(listed), "--root", str(scenes), "--out", str(page), "--weights", "none"]
+    words += ["--backbone", "tiny", "--frames", "4", "--size", "32", "--resize", "40", "--workers", "0"]
+    with pytest.raises(UserError, match="too few to explore"):
+        run(words)
+    before = load_features(kept)
+    listed.write_text("\n".join(lines if not change else lines[:3]))
+    change = ["--clips", "0", *change]
+    with pytest.raises(UserError, match=rf"features\.npz: its features were extracted with {named}"):
+        run([*words, *change])
+    with contextlib.suppress(UserError):  # still too few
+        run([*words, *change, "--overwrite"])
+    after = load_features(kept)
+    assert after.features.shape != before.features.shape or not np.allclose(after.features, before.features)
 
 
 def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Path) -> None:

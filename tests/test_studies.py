@@ -16,6 +16,7 @@ import pytest
 
 from dsm.data.lists import read_list
 from dsm.errors import UserError
+from dsm.evaluate.features import Features
 from dsm.runs.results import Row, write_results
 from dsm.video.decode import read_frames
 from dsm.video.write import write_video
@@ -120,6 +121,9 @@ def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], Modu
     assert names[-1] not in [command[0] for command in everything.commands(quick)]
     assert all((ROOT / name).is_file() for name in names)
     assert everything.commands(whole)[-4][-2:] == ["--gestures", "clips"]
+    assert {"studies/insight.py", "studies/adapt.py"} <= set(names)
+    without = [command[0] for command in everything.commands(quick)]
+    assert "studies/adapt.py" not in without, "it needs gestures"
 
 
 def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
@@ -242,6 +246,29 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
         "look.md",
         "health.md",
     } <= written
+
+
+def test_real_alarms_are_near_the_stated_rate_and_small_archives_are_told(
+    study: Callable[[str], ModuleType],
+) -> None:
+    insight = study("insight")
+    rng = np.random.default_rng(0)
+    cameras = np.repeat(np.arange(12), 20)
+    places = 4 * np.eye(12)[cameras]
+    rows = (places + rng.standard_normal((240, 12))).astype(np.float32)
+    features = Features(rows, np.full(240, -1), [f"{row}.mp4" for row in range(240)])
+    found, refused = insight.real_alarms(features, [str(one) for one in cameras], ("random", 0, "made"))
+    by_metric = {row.metric: row for row in found}
+    for rate in (0.05, 0.1):
+        same, other = (by_metric[f"alarms at {rate:.0%}, {where}"] for where in insight.WHERE)
+        assert same.low is not None
+        assert same.high is not None
+        assert same.low - 0.02 < rate < same.high + 0.03
+        assert other.value > 3 * rate, "another camera is new"
+    assert "alarms at 1%, same cameras" not in by_metric
+    assert "needs at least 198" in next(one for one in refused if one.startswith("made, same cameras, 1%:"))
+    archive, new = insight.halves([str(one) for one in cameras], "other cameras", rng)
+    assert not set(cameras[archive]) & set(cameras[new])
 
 
 def test_planted_copies_show_what_their_originals_show(

@@ -186,6 +186,35 @@ def test_an_unreadable_video_is_left_out_and_reported(
     assert sum(int(count) for count in re.findall(r"^  (?:both|only) .*?(\d+)$", output, re.MULTILINE)) == 7
 
 
+@pytest.mark.parametrize("labelled", [0, 3])
+def test_videos_without_labels_are_predicted_without_accuracies(
+    two_runs: list[Path], scenes: Path, tmp_path: Path, labelled: int
+) -> None:
+    videos = read_list(scenes / "train.txt").part(np.arange(8), tmp_path)
+    hidden = np.where(np.arange(8) < labelled, videos.labels, -1)
+    write_list(tmp_path / "all.txt", videos)
+    write_list(tmp_path / "some.txt", replace(videos, labels=hidden))
+    outs = {}
+    for name in ("all", "some"):
+        data = VideoTestData(tmp_path / f"{name}.txt", workers=0)
+        outs[name] = video_test(config(two_runs[0], scenes, tmp_path / name, data=data))
+    given, bare = (list(csv.DictReader((tmp_path / name / "predictions.csv").open())) for name in outs)
+    assert [line | {"class": ""} for line in given] == [line | {"class": ""} for line in bare]
+    assert [line["class"] for line in bare] == [
+        line["class"] if row < labelled else "" for row, line in enumerate(given)
+    ]
+    assert "so the accuracies (top-1, top-5, by class) and the confusion" in outs["some"].lines[0]
+    assert list(outs["some"].rows) == []
+    assert {file.name for file in outs["some"].files} == {"predictions.csv", "probabilities.npz"}
+    assert not (tmp_path / "some" / "results.json").exists()
+    data = VideoTestData(tmp_path / "some.txt", workers=0)
+    two = video_test(config(two_runs[1], scenes, tmp_path / "two", data=data, against=tmp_path / "some"))
+    assert two.comparison is None
+    lines = list(csv.DictReader((tmp_path / "two" / "disagreements.csv").open()))
+    assert lines
+    assert all((line["right"] == "") == (line["class"] == "") for line in lines)
+
+
 def test_the_difference_is_paired_and_by_group() -> None:
     """If two classifiers are right on the same videos but one, they differ by less than their own
     intervals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from dsm.data.lists import read_list, write_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
+from dsm.models import precision
+from dsm.models.settings import Precision
 from dsm.runs.results import read_results
 
 
@@ -72,6 +75,27 @@ def test_probe_predicts_and_says_what_is_missing(
     assert not (tmp_path / "results.json").exists()
     with pytest.raises(UserError, match="dsm explore"):
         run([*words[:2], str(files / "bare.npz"), *words[3:], "--overwrite"])
+
+
+def test_bias_computes_in_the_precision_asked_for(
+    scenes: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = read_list(scenes / "test.txt")
+    bare = replace(videos, labels=np.full(len(videos), -1)).part(np.arange(4), tmp_path)
+    write_list(tmp_path / "bare.txt", bare)
+    words = ["bias", "--weights", str(runs / "moco"), "--data.test", str(tmp_path / "bare.txt"),
+             "--data.workers", "0", "--out", str(tmp_path / "bias")]  # fmt: skip
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        run([*words, "--precision", "fp16"])
+    used, compute_in = set(), precision.compute_in
+
+    def noted(asked: Precision, device: str) -> contextlib.AbstractContextManager[None]:
+        used.add(asked)
+        return compute_in(asked, device)
+
+    monkeypatch.setattr(precision, "compute_in", noted)
+    run([*words, "--precision", "bf16"])
+    assert used == {"bf16"}
 
 
 def test_bias_and_report_measure_the_balance(scenes: Path, runs: Path, tmp_path: Path) -> None:

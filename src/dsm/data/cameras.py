@@ -1,4 +1,4 @@
-"""What file names say about footage: the camera, and when each video starts."""
+"""What the names and metadata of files say about footage: the camera, and when each video starts."""
 
 from __future__ import annotations
 
@@ -70,6 +70,43 @@ def begin_times(paths: Sequence[str]) -> NDArray[np.float64]:
             continue
         times[place] = when.timestamp() + (float(part[2]) if part else 0.0)
     return times
+
+
+EARLIEST = datetime(2000, 1, 2, tzinfo=timezone.utc).timestamp()
+"""Clocks that were never set start in 1904, 1970, 1980 or 2000."""
+OVERLAP = 4
+"""Times are of a conversion if the videos last this many times longer than their cameras could record."""
+
+
+def recording_times(
+    created: NDArray[np.float64], seconds: NDArray[np.float64], cameras: int, *, now: float
+) -> tuple[NDArray[np.float64], bool]:
+    """The creation times of videos, without those that cannot be when the recording began.
+
+    Dates before :data:`EARLIEST` and in the future are unknown. All are doubtful if few videos have one:
+    these were edited. They are those of a conversion if most are the same, or if the videos last much longer
+    in total than all cameras could record from the first time to the last.
+
+    Args:
+        created: (n,) seconds since 1970, one for each video; NaN if unknown.
+        seconds: (n,) their lengths; NaN if unknown.
+        cameras: number of cameras.
+        now: the present.
+
+    Returns:
+        (n,) times, NaN if unknown; and whether there were times that are doubtful, and so left out.
+    """
+    times = np.where((created >= EARLIEST) & (created < now + 86400), created, np.nan)
+    known = times[np.isfinite(times)]
+    if len(times) < 2 or not len(known):
+        return times, False
+    most = np.unique(known, return_counts=True)[1].max()
+    long = seconds[np.isfinite(times) & np.isfinite(seconds)]
+    room = OVERLAP * cameras * (np.ptp(known) + long.max(initial=0))
+    few = len(known) <= SHARE * len(times)
+    if few or most > SHARE * len(known) or long.sum() > room:
+        return np.full(len(times), np.nan), True
+    return times, False
 
 
 def clock(seconds: float) -> str:

@@ -199,12 +199,11 @@ def extract_to_file(
         raise UserError(f"{out}: --half is for .npz.")
     check_takes(encoder, clip.input_shape)
     folder = parts_of(out)
-    # Identify the encoder by its weights, not its name: a run's weights change while it trains.
-    made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
+    extraction = extraction_of(encoder, videos, clip, settings)
     fabric = make_fabric()
     if fabric.is_global_zero:
         claim_by_settings(
-            folder, "extraction.json", made_by | lasting(settings), what="an extraction",
+            folder, "extraction.json", extraction, what="an extraction",
             overwrite=overwrite, needed=needed(videos),
         )  # fmt: skip
     fabric.barrier()
@@ -235,7 +234,8 @@ def extract_to_file(
             return None
         _wait_for(folder, files)
     try:
-        extracted = join(out, files, size, videos, meta | {"encoder": made_by["encoder"]}, half=settings.half)
+        made_by = {"encoder": extraction["encoder"], "extraction": extraction}
+        extracted = join(out, files, size, videos, meta | made_by, half=settings.half)
     except UserError:
         remove(folder)  # no video was read, perhaps because the disk was missing: the next call retries
         raise
@@ -308,6 +308,24 @@ def _part_of(
     if settings.per_clip:
         return Part(rows, np.repeat(index, counts), seconds, batch["bad"] + batch["damaged"])
     return Part(means(rows, counts), index, None, batch["bad"] + batch["damaged"])
+
+
+def extraction_of(
+    encoder: nn.Module, videos: VideoList, clip: ClipConfig, settings: ExtractSettings
+) -> dict[str, Any]:
+    """What the rows of an extraction depend on: encoder, list, clips and settings, as JSON types."""
+    # Identify the encoder by its weights, not its name: a run's weights change while it trains.
+    made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
+    return made_by | lasting(settings)
+
+
+_CALLED = {"encoder": "weights", "list": "videos", "clip": "clips"}
+
+
+def differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What differs between two :func:`extraction_of`, named for a sentence; the batch size may differ."""
+    other = [name for name in wanted if name != "batch_size" and made.get(name) != wanted[name]]
+    return [_CALLED.get(name, f"--{name.replace('_', '-')}") for name in other]
 
 
 def digest(encoder: nn.Module) -> str:

@@ -42,6 +42,7 @@ class Meta(TypedDict, total=False):
     weights: str | None
     backbone: str | None
     encoder: str
+    extraction: dict[str, Any]
     init: str
     seed: int
     root: str

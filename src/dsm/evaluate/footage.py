@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.cameras import begin_times, cameras_of
+from dsm.data.cameras import begin_times, cameras_of, recording_times
 from dsm.errors import MachineError, UserError
 from dsm.evaluate.features import BELOW, Features
 from dsm.video.decode import VideoInfo, probe
@@ -39,6 +40,9 @@ class Footage:
     """The source of the cameras: `table`, `expression`, `name` or `folder`."""
     times: NDArray[np.float64]
     """(n,): start of each clip, in seconds since 1970 by the camera's own clock; NaN if unknown."""
+    times_from: str
+    """The source of the times: `name`, `file` (its metadata; then the clock is UTC) or `none`; `doubtful` if
+    the metadata have times that are not those of the recordings."""
     seconds: NDArray[np.float64]
     """(n,): length of its video in seconds; NaN if unknown."""
     pixels: list[tuple[int, int]]
@@ -94,9 +98,6 @@ def footage_of(
     """
     count = len(features)
     names, source = cameras_of(features.paths, file=cameras, regex=camera_regex)
-    times = begin_times(features.paths)
-    if features.times is not None:
-        times = times + np.nan_to_num(features.times[:, 0].astype(np.float64))
     seconds, pixels = np.full(count, np.nan), [(0, 0)] * count
     files: list[Path | None] = [None] * count
     videos = features.identities()
@@ -108,7 +109,17 @@ def footage_of(
         if info is not None:
             pixels[row], seconds[row] = (info.width, info.height), lasts
         on_progress(row + 1)
-    return Footage(features, videos, names, source, times, seconds, pixels, files)
+    times, times_from = begin_times(features.paths), "name"
+    if not np.isfinite(times).any():
+        created = np.array([math.nan if info is None else info.created for _, info, _ in seen.values()])
+        lengths = np.array([lasts for *_, lasts in seen.values()])
+        found, doubtful = recording_times(created, lengths, len(set(names)), now=time.time())
+        known = dict(zip(seen, found.tolist(), strict=True))
+        times = np.array([known[video] for video in videos])
+        times_from = "doubtful" if doubtful else "file" if np.isfinite(times).any() else "none"
+    if features.times is not None:
+        times = times + np.nan_to_num(features.times[:, 0].astype(np.float64))
+    return Footage(features, videos, names, source, times, times_from, seconds, pixels, files)
 
 
 def names_in(features: Features) -> Footage:
@@ -116,7 +127,7 @@ def names_in(features: Features) -> Footage:
     count, videos = len(features), features.identities()
     unknown = np.full(count, np.nan)
     return Footage(
-        features, videos, [""] * count, "folder", unknown, unknown, [(0, 0)] * count, [None] * count
+        features, videos, [""] * count, "folder", unknown, "none", unknown, [(0, 0)] * count, [None] * count
     )
 
 

@@ -28,7 +28,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
     """(n, classes)."""
     labels: NDArray[np.int64]
-    """(n,)."""
+    """(n,); -1 for unlabelled videos, whose ranks and accuracies are unknown."""
     paths: list[str]
     unread: int = 0
     """Number of the list's unreadable videos, which have no predictions."""
@@ -110,9 +110,9 @@ def probabilities_of(classifier: nn.Module) -> nn.Module:
     return nn.Sequential(classifier, nn.Softmax(dim=1))
 
 
-def check_labels(videos: VideoList, classes: int) -> None:
-    """Raise UserError if a video has no label, or one that the classifier does not have."""
-    if (videos.labels < 0).any() or videos.labels.max() >= classes:
+def check_labels(videos: VideoList, classes: int, *, partly: bool = False) -> None:
+    """Raise UserError if a video has a label that the classifier lacks or, unless ``partly``, has none."""
+    if (not partly and not videos.labelled) or videos.labels.max() >= classes:
         raise UserError(
             f"{videos.source}: every video needs the label of a trained class, from 0 to {classes - 1}."
         )
@@ -128,6 +128,7 @@ class Answers:
 
     paths: Sequence[str]
     classes: Sequence[str]
+    """Empty where the video has no label."""
     predicted: Sequence[str]
     """Empty where the video could not be read."""
     probabilities: Sequence[float]
@@ -201,7 +202,8 @@ def compare(this: Answers, other: Answers, *, groups: Sequence[str] | None = Non
 
 
 def disagreements_csv(this: Answers, other: Answers) -> str:
-    """One line per video for which the two predict different classes, in the order of the list."""
+    """One line per video for which the two predict different classes, in the order of the list; without a
+    label, which of them is right stays empty."""
     lines = [["path", "class", "predicted", "probability", "other predicted", "other probability", "right"]]
     one, two = this.right(), other.right()
     for place in range(len(this.paths)):
@@ -210,6 +212,7 @@ def disagreements_csv(this: Answers, other: Answers) -> str:
         ):
             continue
         right = "this" if one[place] else "other" if two[place] else "neither"
+        right = right if this.classes[place] else ""
         own = [this.predicted[place], f"{this.probabilities[place]:.4f}"]
         others = [other.predicted[place], f"{other.probabilities[place]:.4f}"]
         lines.append([this.paths[place], this.classes[place], *own, *others, right])

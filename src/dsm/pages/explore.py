@@ -34,12 +34,18 @@ DOTS = 40_000
 """Most clips on the map; of more, this many are drawn at random."""
 GLANCE = 6
 TYPICAL, CLUSTERS, GROUPS, SHOWN_OF_GROUP, CAMERAS = 6, 24, 24, 6, 12
-"""Most clips shown per cluster; most clusters, groups of duplicates, clips per group, and cameras."""
+"""Most clips per cluster; most clusters that are open, groups of duplicates, clips per group, and cameras."""
+TYPICAL_OF_SMALLER = 2
 SOURCES = {
     "table": "from the given table",
     "expression": "from the given expression",
     "name": "from names in the paths",
     "folder": "from folders, because no path names a camera; --cameras or --camera-regex defines them",
+}
+
+TIMES = {
+    "name": "the times in the names",
+    "file": "the creation times, in UTC, in the files",
 }
 
 
@@ -116,7 +122,9 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
     footage, explored = found.footage, found.explored
     clusters, rare = _clusters(found), _rare(found)
     cameras, groups = _rare_of_cameras(found), _groups(found)
+    clusters, smaller = clusters[:CLUSTERS], clusters[CLUSTERS:]
     parts: list[Iterable[ShownRow]] = [clusters, rare, *(part.rows for part in found.more), groups, cameras]
+    parts.append(smaller)
     shown = [tile.row for rows in parts for row in rows for tile in row.tiles]
     dots = DOTS
     while True:
@@ -127,10 +135,11 @@ def write_explore_page(path: Path, found: Exploration, *, clips: int) -> int:
         dots = min(dots, len(placed)) // 2  # very long paths
     content: dict[str, Any] = {
         "title": f"What is in {found.name}", "lede": _lede(found), "found": found, "tiles": _numbers(found),
-        "count": len(placed), "clusters": clusters, "rare": rare, "cameras": cameras, "groups": groups,
+        "count": len(placed), "total": len(footage.features), "smaller": smaller, "clusters": clusters,
+        "rare": rare, "cameras": cameras, "groups": groups,
         "noise": int((explored.clusters == NOISE).sum()), "cluster_count": len(explored.typical),
         "group_count": len(found.groups), "lines": _camera_lines(found.same),
-        "source": SOURCES[footage.cameras_from],
+        "source": SOURCES[footage.cameras_from], "clock": TIMES.get(footage.times_from, ""),
         "glance": _glance(found, clusters, rare), "word": _word(footage),
         "timelines": timelines(footage, explored.clusters),
         "root": str(footage.features.meta.get("root", "")), "looks": LOOKS,
@@ -181,7 +190,8 @@ def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[s
         },
         "base": base,
         "links": [link and link.removeprefix(base) for link in files] if any(files) else [],
-        "id": hashlib.sha256("\n".join(footage.features.identities()).encode()).hexdigest()[:16],
+        "sizes": [len(own) for own in explored.typical],
+        "id": _id(found, placed),
         "looks": LOOKS,
     }
     if np.isfinite(footage.times).any():
@@ -198,6 +208,14 @@ def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[s
     return data
 
 
+def _id(found: Exploration, placed: NDArray[np.int64]) -> str:
+    """Identifies the clips and clusters of a page: names kept in the browser are of their numbers."""
+    sha = hashlib.sha256("\n".join(found.footage.features.identities()).encode())
+    for numbers in (placed, found.explored.clusters):
+        sha.update(np.ascontiguousarray(numbers).tobytes())
+    return sha.hexdigest()[:16]
+
+
 def _numbers(found: Exploration) -> list[tuple[str, str]]:
     """The numbers on the first screen, each with a description."""
     footage, explored = found.footage, found.explored
@@ -207,7 +225,8 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
     source = _word(footage)
     numbers.append((f"{cameras:,}", source if cameras == 1 else f"{source}s"))
     if len(known):
-        numbers.append((clock(known.min())[:10], f"to {clock(known.max())[:10]}"))
+        by = ", by the files' metadata" if footage.times_from == "file" else ""
+        numbers.append((clock(known.min())[:10], f"to {clock(known.max())[:10]}{by}"))
     total = sum(
         {
             video: one
@@ -221,27 +240,20 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
         numbers.append((f"{total / size:.{digits}f} {unit}", "of video"))
     share = f", with {found.clustered:.0%} of the clips" if explored.typical else ""
     numbers.append((f"{len(explored.typical):,}", f"clusters{share}"))
-    numbers.append((f"{found.spare:,}", "near-duplicates that could be removed"))
-    if found.same is not None:
-        numbers.append(
-            (
-                f"{found.same.share.value:.0%}",
-                f"of nearest neighbours are from the same {source}; by chance {found.same.chance:.0%}",
-            )
-        )
+    numbers.append((f"{found.spare:,}", "near-duplicates of other clips"))
     return numbers
 
 
 def _lede(found: Exploration) -> str:
     """A summary of the page in two sentences."""
     clips = many(len(found.explored.clusters), "clip")
-    kinds, could, below = f"{clips} form no clusters", "there are no near-duplicates", ""
+    kinds, copies, below = f"{clips} form no clusters", "none is a near-duplicate of another", ""
     if count := len(found.explored.typical):
-        kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')}"
+        kinds = f"{found.clustered:.0%} of {clips} fall into {many(count, 'cluster')} of similar clips"
         below = "frequent clips, "
     if found.spare:
-        could = f"{many(found.spare, 'near-duplicate')} could be removed"
-    return f"{kinds}; {could}. Below: {below}rare clips and a map of all clips."
+        copies = f"{many(found.spare, 'is a near-duplicate', 'are near-duplicates')} of others"
+    return f"{kinds}; {copies}. Below: {below}rare clips and a map of all clips."
 
 
 def _word(footage: Footage) -> str:
@@ -254,9 +266,8 @@ def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[Sho
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
     if typical:
         asked.append(ShownRow("Frequent", typical, "a typical clip of each of the largest clusters"))
-    asked.append(
-        ShownRow("Rare", rare[0].tiles[:GLANCE], "clips unlike all others, by their distance from them")
-    )
+    unlike = [replace(tile, text=told(found.footage, tile.row)) for tile in rare[0].tiles[:GLANCE]]
+    asked.append(ShownRow("Rare", unlike, "the clips that are least like any other"))
     return asked
 
 
@@ -269,14 +280,15 @@ def told(footage: Footage, row: int) -> str:
 def _clusters(found: Exploration) -> list[ShownRow]:
     footage, explored = found.footage, found.explored
     rows = []
-    for cluster, own in enumerate(explored.typical[:CLUSTERS]):
+    for cluster, own in enumerate(explored.typical):
+        most_shown = TYPICAL if cluster < CLUSTERS else TYPICAL_OF_SMALLER
         (camera, most), *_ = Counter(footage.cameras[row] for row in own).most_common(1)
         share = f"{many(len(own), 'clip')}, {len(own) / len(footage.features):.1%}"
         share += f"; {most / len(own):.0%} from {camera}" if found.same else ""
         seen: dict[str, int] = {}
         for row in own.tolist():
             seen.setdefault(footage.videos[row], row)
-        tiles = [Tile(row, told(footage, row)) for row in list(seen.values())[:TYPICAL]]
+        tiles = [Tile(row, told(footage, row)) for row in list(seen.values())[:most_shown]]
         rows.append(ShownRow(f"Cluster {cluster + 1}", tiles, share, cluster))
     return rows
 

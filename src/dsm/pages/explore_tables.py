@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from dsm.data.cameras import clock
+from dsm.data.list_lines import UNKNOWN
+from dsm.data.lists import VideoList
+from dsm.errors import UserError
 from dsm.evaluate.explore import NOISE, Explored
 from dsm.evaluate.footage import Footage
 from dsm.evaluate.novelty import Novelty
 from dsm.files import csv_text
 from dsm.pages.explore import Exploration
+from dsm.untrusted import read_text
+
+CLUSTERS = "clusters.csv"
 
 PLACE = ("path", "begin", "end", "camera", "time")
 
@@ -19,7 +29,7 @@ PLACE = ("path", "begin", "end", "camera", "time")
 def place_of(footage: Footage, row: int) -> list[str]:
     """A row's path, start, end, camera and time, as cells of a table."""
     times = footage.features.times_of(row)
-    begin, end = (f"{one:.2f}" for one in times) if times else ("", "")
+    begin, end = (f"{one:.3f}" for one in times) if times else ("", "")
     return [footage.features.paths[row], begin, end, footage.cameras[row], clock(float(footage.times[row]))]
 
 
@@ -30,6 +40,68 @@ def clusters_csv(footage: Footage, explored: Explored) -> str:
         name = "" if cluster == NOISE else str(cluster + 1)
         lines.append([*place_of(footage, row), name, f"{explored.oddness[row]:.4f}"])
     return csv_text(lines)
+
+
+_NAMES = ["path", "cluster", "clips", "label"]
+
+
+def names_clusters(file: Path) -> bool:
+    """Whether a list is a page's ``names.csv``, which names clusters by their numbers in ``clusters.csv``."""
+    with file.open("rb") as opened:
+        return opened.readline(64).strip() == ",".join(_NAMES).encode()
+
+
+def read_names(file: Path, footage: Footage) -> VideoList:
+    """The list of clips that ``names.csv`` stands for; a clip's own name comes before its cluster's.
+
+    Raises:
+        UserError: ``clusters.csv`` is not beside it, or is of another page, or of other footage.
+    """
+    clusters = file.with_name(CLUSTERS)
+    if not clusters.is_file():
+        raise UserError(f"{file}: names clusters by number; put it beside the {CLUSTERS} of its page.")
+    given, members = _rows(file, _NAMES), _rows(clusters, [*PLACE, "cluster"])
+    sizes = Counter(row["cluster"] for row in members)
+    of_cluster = {row["cluster"]: row["label"] for row in given if row["cluster"]}
+    if any(str(sizes[row["cluster"]]) != row["clips"] for row in given if row["cluster"]):
+        raise UserError(f"{clusters}: has other clusters than the page of {file}; name the clusters again.")
+    own = {row["path"]: row["label"] for row in given if not row["cluster"]}
+    cluster_of = {(row["path"], row["begin"], row["end"]): row["cluster"] for row in members}
+    labels: dict[str, str] = {}
+    found = 0
+    for place, path in enumerate(footage.features.paths):
+        name = footage.name(place)
+        _, begin, end, *_ = place_of(footage, place)
+        by_cluster = of_cluster.get(cluster_of.get((path, begin, end), ""), "")
+        found += bool(by_cluster)
+        if label := own.get(name, by_cluster):
+            labels[name] = label
+    missing = sum(sizes[cluster] for cluster in of_cluster) - found
+    if missing or own.keys() - labels.keys():
+        raise UserError(f"{file}: names clips that these features lack; explore the features of its page.")
+    classes = sorted(set(labels.values()))
+    numbers = np.array([classes.index(label) for label in labels.values()], np.int64)
+    unknown = np.full(len(labels), UNKNOWN)
+    return VideoList(list(labels), numbers, unknown, Path(), str(file), tuple(classes))
+
+
+def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table of the page.
+
+    Raises:
+        UserError: it is not such a table.
+    """
+    try:
+        rows = csv.DictReader(io.StringIO(read_text(file, newline=""), newline=""))
+        return [{name: row[name] or "" for name in columns} for row in rows]
+    except (KeyError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
+        raise UserError(f"{file}: is not a table of {', '.join(columns)} from `dsm explore`.") from None
+
+
+def labels_csv(labels: VideoList) -> str:
+    """One line per labelled clip."""
+    pairs = zip(labels.paths, labels.labels.tolist(), strict=True)
+    return csv_text([["path", "label"], *([path, labels.classes[label]] for path, label in pairs)])
 
 
 def rarest_csv(footage: Footage, found: Exploration) -> str:

@@ -21,6 +21,7 @@ from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
+from dsm.models.precision import check_precision
 from dsm.runs.bad_videos import LeftOut, tell_left_out
 from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
@@ -37,8 +38,10 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         names: the models' names, in the order of ``config.weights``.
 
     Raises:
-        UserError: a model does not take RGB clips, or fewer than two videos can be read.
+        UserError: a model does not take RGB clips, fewer than two videos can be read, or the device lacks the
+            precision.
     """
+    check_precision(config.precision, best_device().type)
     file = config.out / RESULTS
     claim_files(file, overwrite=config.overwrite)
     groups = config.grouping.of(videos.paths)
@@ -53,7 +56,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
             (features,) = extract_by_all(
                 [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
                 batch_size=max(config.batch_size, 2), workers=config.data.workers,
-                on_progress=bar.update, on_bad=left_out.add,
+                precision=config.precision, on_progress=bar.update, on_bad=left_out.add,
             )  # fmt: skip
         values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
         of = None
@@ -93,7 +96,7 @@ def _measures(
         found = features_of_variants(
             [encoder], dealt, clip, {name: VARIANTS[name] for name in NEEDED}, windows=config.windows,
             batch_size=config.batch_size, workers=config.data.workers, seed=config.loading.seed,
-            on_progress=bar.update, on_bad=lambda _: None,
+            precision=config.precision, on_progress=bar.update, on_bad=lambda _: None,
         )  # fmt: skip
     features = {name: values[:, 0] for name, values in found.features[0].items()}
     of = None if groups is None else [groups[int(place)] for place in found.places]

@@ -22,20 +22,30 @@ from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
-from dsm.pages.explore_tables import alerts_csv, clusters_csv, duplicates_csv, rarest_csv, suggestions_csv
+from dsm.pages.explore_tables import (
+    CLUSTERS,
+    alerts_csv,
+    clusters_csv,
+    duplicates_csv,
+    labels_csv,
+    names_clusters,
+    rarest_csv,
+    read_names,
+    suggestions_csv,
+)
 from dsm.runs.bad_videos import tell_left_out_of
 from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, row_of, rows_table, run_and_seed, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import console, many, progress, warn
-from dsm.verbs.extract import extract
+from dsm.verbs.extract import extract_once
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
 
-SUGGESTIONS, ALERTS = "suggestions.csv", "alerts.csv"
+SUGGESTIONS, LABELS, ALERTS = "suggestions.csv", "labels.csv", "alerts.csv"
 ALERTS_SHOWN = 24
-TABLES = (RESULTS, "clusters.csv", "rarest.csv", "duplicates.csv")
+TABLES = (RESULTS, CLUSTERS, "rarest.csv", "duplicates.csv")
 LONG = 30.0
 """Seconds; a single feature of a longer video hides what happens in it."""
 
@@ -48,6 +58,7 @@ def explore(config: ExploreConfig) -> Result:
         raise UserError(f"{folder} is the footage; choose another --out, so that no tables land in it.")
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
+    extra += [folder / LABELS] if config.labels and names_clusters(config.labels) else []
     extra += [folder / ALERTS] if config.against else []
     claim_files(config.out, *files, *extra, overwrite=config.overwrite)
     archive = load_features(config.against) if config.against else None
@@ -95,7 +106,8 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     """The features to explore: those of the given file, or of the footage, extracted once.
 
     Raises:
-        UserError: footage is given without weights, or features cannot be read or extracted.
+        UserError: footage is given without weights, features cannot be read or extracted, or those of an
+            earlier call are of other weights, videos or settings.
     """
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
@@ -113,9 +125,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
                 f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
                 f"a checkpoint, or --weights {RANDOM} for random weights, which tell little but places apart."
             )
-        # Features of the same footage by the same weights are reused.
-        if not file.exists() or config.overwrite:
-            extract(how)
+        extract_once(how)
     features = load_features(file)
     if config.root is not None:
         features = features.rooted(config.root)
@@ -149,7 +159,12 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
     """Add the clips to label next, and write their table."""
     assert config.labels is not None
     footage = found.footage
-    labels = labels_of(footage, read_list(config.labels, config.root))
+    if names_clusters(config.labels):
+        listed = read_names(config.labels, footage)
+        write_text(folder / LABELS, labels_csv(listed))
+    else:
+        listed = read_list(config.labels, config.root)
+    labels = labels_of(footage, listed)
     suggested = least_sure(footage.features, labels, footage.videos, config.suggestions)
     write_text(folder / SUGGESTIONS, suggestions_csv(footage, suggested))
     tiles = [Tile(row, f"margin {margin:.0%}: {told(footage, row)}") for row, margin in suggested]
@@ -224,6 +239,11 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
             f"{many(long, 'video is', 'videos are')} longer than {LONG:g} s, each shown as one dot; extract "
             "with --per-clip --every 5 to show each of their clips."
         )
+    if footage.times_from == "doubtful":
+        notes.append(
+            "No times are shown: no file name has one, and few files have creation times, or they are too "
+            "close together to be those of the recordings, as after a conversion."
+        )
     weights = str(features.meta.get("weights"))
     if weights == RANDOM:
         notes.append("The weights are random: neighbours look alike, which says nothing about motion.")
@@ -231,7 +251,7 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
         console.print(note)
     folder = config.out.with_suffix("")
     return Exploration(
-        name=config.source.stem if config.source.is_file() else config.source.absolute().name,
+        name=_name(config.source.absolute()),
         footage=footage,
         explored=explored,
         same=same_camera(explored.near, footage.cameras, videos),
@@ -246,6 +266,13 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
         notes=notes,
         weights=run_and_seed(features.meta)[0],
     )
+
+
+def _name(source: Path) -> str:
+    """The name of the footage in the page's title; lists are often named alike, as `all.txt`."""
+    if not source.is_file():
+        return source.name
+    return source.stem if source.suffix in SUFFIXES else f"{source.parent.name}/{source.name}"
 
 
 def numbers_of(found: Exploration) -> list[Row]:

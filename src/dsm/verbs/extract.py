@@ -8,20 +8,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from dsm.data.classes import names_of
 from dsm.data.clips import MOST_CLIPS
 from dsm.data.folders import find_list
-from dsm.data.lists import list_name, unlabelled
-from dsm.data.settings import ClipChanges
+from dsm.data.lists import VideoList, list_name, unlabelled
+from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
+from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.extract_to_file import Extracted, extract_to_file, parts_of
+from dsm.evaluate.extract_to_file import Extracted, differences, extract_to_file, extraction_of, parts_of
 from dsm.evaluate.feature_files import check_suffix, load_features
 from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
 from dsm.models.settings import RANDOM, LoadSettings
+from dsm.models.weights import LoadedEncoder
 from dsm.runs.bad_videos import tell_damaged, tell_left_out
 from dsm.runs.claims import claim_files
 from dsm.runs.copies import checked_url, send_files
@@ -58,11 +61,47 @@ def extract(config: ExtractConfig) -> Result:
     return Result(files=[config.out], lines=[f"{config.out}: {rows} x {many(dim, 'dimension')}"])
 
 
-def _extract(config: ExtractConfig) -> None:
+def extract_once(config: ExtractConfig) -> None:
+    """Extract, unless the file already holds these features.
+
+    Raises:
+        UserError: the file holds other features, and ``overwrite`` is off.
+    """
+    if config.out.exists():
+        videos, loaded, clip = _inputs(config)
+        wanted = extraction_of(_rows_of(config, loaded), videos, clip, config.settings)
+        try:
+            made = load_features(config.out).meta.get("extraction", {})
+        except UserError:  # damaged
+            if not config.overwrite:
+                raise
+            made = {}
+        other = differences(made, wanted)
+        if not other:
+            return
+        if not config.overwrite:
+            raise UserError(
+                f"{config.out}: its features were extracted with other {', '.join(other)}; use --overwrite "
+                f"to extract them again, choose another --out, or explore {config.out} as it is."
+            )
+    extract(config)
+
+
+def _inputs(config: ExtractConfig) -> tuple[VideoList, LoadedEncoder, ClipConfig]:
     set_cache(config.settings.cache_folder, config.settings.cache_gb)
     videos = find_list(config.data, config.root)
     loaded = config.loading.load(config.weights)
-    clip = config.clip.of(loaded.config)
+    return videos, loaded, config.clip.of(loaded.config)
+
+
+def _rows_of(config: ExtractConfig, loaded: LoadedEncoder) -> nn.Module:
+    """The network whose outputs are the rows."""
+    tokens = config.settings.tokens
+    return Tokens(loaded.module, tokens) if tokens else loaded.module
+
+
+def _extract(config: ExtractConfig) -> None:
+    videos, loaded, clip = _inputs(config)
     meta = {
         "run": loaded.name,
         "weights": lasting_name(config.weights),
@@ -76,16 +115,15 @@ def _extract(config: ExtractConfig) -> None:
         "crops": config.settings.crops,
         "every": config.settings.every,
     }
-    module = loaded.module
     if config.settings.tokens:
         meta["tokens"] = config.settings.tokens
-        module = Tokens(module, config.settings.tokens)
     if videos.labelled and (names := names_of(videos)):
         meta["classes"] = names  # two lists may number the same names differently
     try:
         extracted = extract_to_file(
-            config.out, module, videos, clip, config.settings, meta, overwrite=config.overwrite
-        )
+            config.out, _rows_of(config, loaded), videos, clip, config.settings, meta,
+            overwrite=config.overwrite,
+        )  # fmt: skip
     except KeyboardInterrupt:
         if is_first():
             console.print(f"{config.out}: not finished; run the same command to continue.")

@@ -164,6 +164,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
         if name not in WRITTEN_LAST or (name == "test" and run.method != "finetune"):
             continue
         try:
+            if name == "test" and not lists.test.labelled:
+                raise UserError(f"{lists.test_file} has no labels, so there are no accuracies.")
             last = WRITTEN_LAST[name] if lists.train.labelled or name == "look" else RESULTS
             if not (out / last).exists():
                 console.print(f"{run.name}: {name}", style="bold")

@@ -71,20 +71,22 @@ def is_tested(out: Path, videos: VideoList) -> bool:
 
 @takes_settings(VideoTestConfig)
 def test(config: VideoTestConfig) -> VideoTestResult:
-    """Test a classifier on whole videos; write accuracies, predictions and the confusion matrix."""
+    """Test a classifier on whole videos; write accuracies, predictions and the confusion matrix.
+
+    Unless every video has a label, only predictions.
+    """
     if begun_from_outside():
         raise UserError("dsm test runs in one process; start it without torchrun.")
     classifier, about = load_classifier(config.weights)
     names = [str(name) for name in about["classes"]]
     videos = read_list(config.data.test, config.data.root, like=named(names, config.weights))
     groups = config.grouping.of(videos.paths)
-    check_labels(videos, len(names))
+    check_labels(videos, len(names), partly=True)
     check_class_names(videos, names, config.weights)
     other = None
     if config.against is not None:
         other = read_answers(config.against)
-        labels = [names[label] for label in videos.labels]
-        check_same_list(config.against, other, videos.paths, labels)
+        check_same_list(config.against, other, videos.paths, _named(videos, names))
     # `against` does not change the test itself, but a changed list or changed weights of the same name do.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
@@ -97,21 +99,32 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     listed = list_name(config.data.test)
     group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     read_groups = [group_of[path] for path in predictions.paths] if group_of else None
-    rows = rows_of(predictions, run=run_name(about), test=listed, seed=seed_of(about), groups=read_groups)
     write_text(config.out / PREDICTIONS, predictions_csv(predictions, names, videos))
-    write_text(config.out / "classes.csv", classes_csv(predictions, names))
-    draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
-    title = f"{config.weights} tested on {listed}"
-    write_confusion_page(config.out / "confusion.html", predictions, names, title=title, groups=read_groups)
-    write_results(config.out / RESULTS, rows)  # last: marks the test as finished
-    files = [config.out / name for name in FILES]
-    tables, lines, comparison = [rows_table(rows)], [f"{config.out}: {', '.join(FILES)}"], None
+    rows, tables, lines, comparison = list[Row](), list[Table](), list[str](), None
+    if videos.labelled:
+        rows = rows_of(predictions, run=run_name(about), test=listed, seed=seed_of(about), groups=read_groups)
+        tables.append(rows_table(rows))
+        write_text(config.out / "classes.csv", classes_csv(predictions, names))
+        draw_confusion(predictions.confusion(), names, config.out / "confusion.png")
+        title = f"{config.weights} tested on {listed}"
+        page = config.out / "confusion.html"
+        write_confusion_page(page, predictions, names, title=title, groups=read_groups)
+        write_results(config.out / RESULTS, rows)  # last: marks the test as finished
+    else:
+        lines.append(
+            f"not every video of {config.data.test} has a label, so the accuracies (top-1, top-5, by class) "
+            "and the confusion matrix are left out"
+        )
+    written = FILES if videos.labelled else (PREDICTIONS, PROBABILITIES)
+    files = [config.out / name for name in written]
+    lines.append(f"{config.out}: {', '.join(written)}")
     if other is not None and config.against is not None:
         answers = answers_of(predictions, names, videos)
-        comparison = compare(answers, other, groups=groups)
         files.append(config.out / DISAGREEMENTS)
         write_text(files[-1], disagreements_csv(answers, other))
-        tables += _comparison_tables(comparison, config.against, len(answers.paths))
+        if videos.labelled:
+            comparison = compare(answers, other, groups=groups)
+            tables += _comparison_tables(comparison, config.against, len(answers.paths))
         lines.append(f"{files[-1]}: the videos on which the two differ")
     return VideoTestResult(rows, files, tables, lines, predictions, names, comparison)
 
@@ -149,6 +162,11 @@ def rows_of(
     return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(predictions.labels))]
 
 
+def _named(videos: VideoList, names: Sequence[str]) -> list[str]:
+    """The class of each video in the list, by name; empty without a label."""
+    return [names[label] if label >= 0 else "" for label in videos.labels]
+
+
 def answers_of(predictions: Predictions, names: Sequence[str], videos: VideoList) -> Answers:
     """The predicted class of each video in the list, by name; empty where the video could not be read."""
     row_of_path = {path: row for row, path in enumerate(predictions.paths)}
@@ -156,7 +174,7 @@ def answers_of(predictions: Predictions, names: Sequence[str], videos: VideoList
     best = predictions.probabilities.argmax(1)
     return Answers(
         videos.paths,
-        [names[label] for label in videos.labels],
+        _named(videos, names),
         ["" if row is None else names[best[row]] for row in rows],
         [float("nan") if row is None else float(predictions.probabilities[row, best[row]]) for row in rows],
     )
@@ -191,8 +209,8 @@ def predictions_csv(predictions: Predictions, names: list[str], videos: VideoLis
     }
     unread = [""] * 2 * best.shape[1]
     lines = [
-        [path, names[label], *cells.get(path, unread)]
-        for path, label in zip(videos.paths, videos.labels, strict=True)
+        [path, name, *cells.get(path, unread)]
+        for path, name in zip(videos.paths, _named(videos, names), strict=True)
     ]
     header = [f"{name}{k + 1}" for k in range(best.shape[1]) for name in ("predicted", "probability")]
     return csv_text([["path", "class", *header], *lines])

@@ -7,8 +7,10 @@ FFmpeg installed on the system.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,9 @@ class VideoInfo:
     height: int
     fps: float
     """Frames per second; 0 if the file does not say."""
+    created: float = math.nan
+    """When it was created according to its metadata, in seconds since 1970, UTC; NaN if it does not say.
+    Cameras write when the recording began; a conversion often writes its own time."""
 
 
 def probe(source: Source) -> VideoInfo:
@@ -118,7 +123,8 @@ def probe(source: Source) -> VideoInfo:
         VideoError: the file is missing, is no video, or cannot be read.
     """
     if part := segment_of(source):
-        return replace(probe(part.file), frames=len(segment_frames(part)))
+        whole = probe(part.file)
+        return replace(whole, frames=len(segment_frames(part)), created=whole.created + part.start)
     if is_folder(source):
         files = frame_files(source)
         height, width = read_series(files, [0], None, Deadline(source, None))[0][0].shape[:2]
@@ -129,8 +135,21 @@ def probe(source: Source) -> VideoInfo:
     with open_video(source) as container:
         stream = video_stream(container)
         return VideoInfo(
-            count_packets(container), stream.width, stream.height, float(stream.average_rate or 0)
+            count_packets(container),
+            stream.width,
+            stream.height,
+            float(stream.average_rate or 0),
+            _created(container.metadata | stream.metadata),
         )
+
+
+def _created(metadata: dict[str, str]) -> float:
+    """The ``creation_time`` of a container, such as ``2024-01-31T23:59:59.000000Z``; NaN if there is none."""
+    text = metadata.get("creation_time", "")[:19].replace("T", " ")
+    try:
+        return datetime.strptime(f"{text} +0000", "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except ValueError:
+        return math.nan
 
 
 def frame_count(source: Source) -> int:

@@ -44,7 +44,7 @@ class ExploreConfig:
     """Number of rarest clips to show; of each camera, a quarter as many."""
     labels: ListFile | None = None
     """List of labels given so far, as the page exports it: shows the clips that a probe trained on them is
-    least sure of, to label next."""
+    least sure of, to label next. From `names.csv`, beside its `clusters.csv`, `labels.csv` is written."""
     suggestions: int = 24
     """Number of clips to suggest for labelling."""
     against: FeaturesFile | None = None
@@ -58,7 +58,8 @@ class ExploreConfig:
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     overwrite: bool = False
-    """Replace the page and its tables; features of the same footage and weights are kept."""
+    """Replace the page and its tables, and features of other footage, weights or settings; the same are
+    kept."""
 
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
