@@ -377,8 +377,6 @@ def test_the_tables_never_go_into_the_footage(tmp_path: Path) -> None:
 
 def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    with pytest.raises(UserError, match="footage needs an encoder"):
-        run(["explore", str(scenes / "test.txt"), "--out", str(page)])
     words = [
         "explore", str(scenes / "test.txt"), "--out", str(page), "--weights", "none", "--backbone", "tiny",
     ]  # fmt: skip

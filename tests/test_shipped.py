@@ -59,3 +59,12 @@ def test_a_folder_called_motion_is_named_by_its_path(tmp_path: Path, monkeypatch
     for own in ("./motion", Path("motion")):
         with pytest.raises(UserError, match="has no checkpoint"):
             load_weights(own)
+
+
+def test_footage_is_explored_without_weights_of_ones_own(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dsm.explore(source=scenes / "videos" / "test", out=tmp_path / "page.html", clips=2)
+    assert load_features(tmp_path / "page" / "features.npz").meta["weights"] == "motion"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "weights that come with dsm, trained on synthetic videos: for a first look" in said

@@ -33,7 +33,8 @@ def published(weights: str | Path) -> tuple[str, str] | None:
     return (library, what) if mark and what and library in LIBRARIES else None
 
 
-SHIPPED = {"motion": Path(__file__).with_name("models") / "motion.safetensors"}
+MOTION = "motion"
+SHIPPED = {MOTION: Path(__file__).with_name("models") / "motion.safetensors"}
 """Weights that come with the package. A folder of that name is ``./motion``, or given as a ``Path``."""
 
 

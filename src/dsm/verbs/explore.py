@@ -20,6 +20,7 @@ from dsm.evaluate.novelty import novelty
 from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import write_text
+from dsm.inputs import MOTION
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import (
@@ -106,8 +107,8 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     """The features to explore: those of the given file, or of the footage, extracted once.
 
     Raises:
-        UserError: footage is given without weights, features cannot be read or extracted, or those of an
-            earlier call are of other weights, videos or settings.
+        UserError: features cannot be read or extracted, or those of an earlier call are of other weights,
+            videos or settings.
     """
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
@@ -115,16 +116,11 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
         file = folder / "features.npz"
         if archive is not None:
             how = _like(archive, config, file)
-        elif config.weights is not None:
+        else:
             how = ExtractConfig(
-                config.weights, config.source, file, root=config.root, loading=config.loading,
+                config.weights or MOTION, config.source, file, root=config.root, loading=config.loading,
                 clip=config.clip, settings=config.settings, overwrite=config.overwrite,
             )  # fmt: skip
-        else:
-            raise UserError(
-                f"{config.source}: footage needs an encoder; give --weights with a run of `dsm pretrain` or "
-                f"a checkpoint, or --weights {RANDOM} for random weights, which tell little but places apart."
-            )
         extract_once(how)
     features = load_features(file)
     if config.root is not None:
@@ -247,6 +243,11 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
     weights = str(features.meta.get("weights"))
     if weights == RANDOM:
         notes.append("The weights are random: neighbours look alike, which says nothing about motion.")
+    if weights == MOTION:
+        notes.append(
+            "These are the weights that come with dsm, trained on synthetic videos: for a first look. "
+            "Weights trained on this footage find more of its motion."
+        )
     for note in notes:
         console.print(note)
     folder = config.out.with_suffix("")

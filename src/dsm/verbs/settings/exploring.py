@@ -26,7 +26,7 @@ class ExploreConfig:
     it."""
     weights: Weights | None = None
     """For footage: a run folder, a checkpoint, or `none` for random weights; by default those of the archive
-    (--against)."""
+    (--against), otherwise `motion`, the weights that come with dsm."""
     root: RootFolder | None = None
     """Where the videos are now, if they have moved; of a list, the folder that its paths start from."""
     cameras: GroupsTable | None = None
