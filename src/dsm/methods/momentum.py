@@ -58,7 +58,7 @@ class Queue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
         self._next, self.count = 0, 0
-        self.register_load_state_dict_post_hook(Queue._read)
+        self.register_load_state_dict_post_hook(Queue._read)  # type: ignore[no-untyped-call]
 
     def _read(self, _: object) -> None:
         self._next, self.count = int(self.pointer), int(self.filled)
