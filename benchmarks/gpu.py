@@ -1,6 +1,6 @@
 """What a GPU does with `dsm`: rates, waiting, memory and extraction, in one run of a few minutes.
 
-    python benchmarks/gpu.py [--minutes 6] [--large] [--json gpu.json]
+    python benchmarks/gpu.py [--minutes 8] [--json gpu.json]
     python benchmarks/gpu.py --device cpu --quick
 
 A row trains whole iterations of `dsm` for a few seconds: read, augment, disturb, forward, backward, SGD. Rows
@@ -11,8 +11,9 @@ transforms of each clip in the workers of a DataLoader, the same network, a like
 loop of `dsm extract`. *Again* takes the same steps twice, with and without `--deterministic`, and compares
 the weights.
 
-Rows are in the order of their importance. When the minutes are over, the rest is left out, and named. The
-JSON file is written after every row, so a run that is killed leaves what it measured. Nothing is downloaded.
+Rows are in the order of their importance, those that compile last. When the minutes are over, the rest is
+left out, and named; with --begun the minutes include the tests, whose results --tests adds. The JSON file is
+written after every row, so a run that is killed leaves what it measured. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -40,7 +42,7 @@ from videos import VIDEOS, make_video
 from dsm.data.clips import collate
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import repeatable
+from dsm.distributed import algorithms
 from dsm.errors import machine_fault
 from dsm.evaluate.extract import extract_by_all
 from dsm.models.settings import Precision
@@ -64,13 +66,15 @@ SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
 class Options:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """`auto` is CUDA, or where there is none the CPU with `quick`."""
-    minutes: float = 6.0
-    """Begin no row after so many minutes."""
+    minutes: float = 8.0
+    """Begin no row that would probably not end within so many minutes."""
+    begun: float | None = None
+    """When the minutes began, in seconds since 1970; by default now."""
+    tests: Path | None = None
+    """Results of the tests, as pytest's --junitxml writes them, to add to the numbers."""
     batch: int = 16
     seconds: float = 3.0
     """Counted seconds of each row."""
-    large: bool = False
-    """Also measure rates at 224² pixels, after everything else."""
     quick: bool = False
     """Tiny clips, a tiny network and few videos: shows that the benchmark works, not how fast anything is."""
     json: Path = Path("gpu.json")
@@ -86,10 +90,13 @@ class Size:
     workers: tuple[int, ...] = (12, 4, 1)
     videos: int = 64
     length: int = 186
+    large: ClipConfig | None = field(default_factory=lambda: ClipConfig(resize=256, size=224))
     compiled: bool = True
 
 
-QUICK = Size(("tiny",), ClipConfig(frames=8, stride=2, resize=40, size=32), (2, 1), 8, 40, False)
+QUICK = Size(("tiny",), ClipConfig(frames=8, stride=2, resize=40, size=32), (2, 1), 8, 40, None, False)
+COMPILING = 60.0
+"""Seconds that a row which compiles may take, until one has been timed."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +113,25 @@ class Row:
     channels_last: bool = True
     compiled: bool = False
     deterministic: bool = False
+    chosen: bool = True
+    """Whether cuDNN times its algorithms and takes the fastest."""
+    fused: bool = True
+    """Whether one kernel updates all weights."""
 
     def name(self) -> str:
         """Its line in the table."""
         words = [self.kind, self.backbone, f"{self.clip.frames}x{self.clip.size}²", self.precision]
         words += ["TF32"] * (self.precision == "fp32" and self.tf32)
         words += ["contiguous"] * (not self.channels_last) + ["compiled"] * self.compiled
-        words += ["deterministic"] * self.deterministic
+        words += ["deterministic"] * self.deterministic + ["algorithms not timed"] * (not self.chosen)
+        words += ["not fused"] * (not self.fused)
         words += [f"from {self.source}"] + [f"{self.workers} worker{'s' * (self.workers > 1)}"] * (
             self.workers > 0
         )
         return ", ".join(words)
 
 
-def rows_of(options: Options, size: Size) -> list[Row]:
+def rows_of(size: Size) -> list[Row]:
     """All rows, the most important first."""
     first, clip, many = size.backbones[0], size.clip, size.workers[0]
 
@@ -132,7 +144,10 @@ def rows_of(options: Options, size: Size) -> list[Row]:
         Row("feeding", first, clip, source=source, workers=count)
         for count in size.workers for source in ("pack", *CODECS)
     ]  # fmt: skip
-    variants = [replace(Row("rate", name, clip), channels_last=False) for name in size.backbones]
+    variants = [
+        replace(Row("rate", name, clip), **without) for name in size.backbones
+        for without in ({"channels_last": False}, {"chosen": False}, {"fused": False})
+    ]  # fmt: skip
     compiled = [Row("rate", name, clip, compiled=True) for name in size.backbones if size.compiled]
     encoder = size.backbones[min(1, len(size.backbones) - 1)]
     extraction = [
@@ -146,9 +161,9 @@ def rows_of(options: Options, size: Size) -> list[Row]:
         *extraction,
         *again,
         *rates(size.backbones[2:], clip),
-        *variants[:1], *compiled[:1], *feeding[1 + len(CODECS) :], *variants[1:], *compiled[1:],
+        *variants[:3], *feeding[1 + len(CODECS) :],
     ]  # fmt: skip
-    return every + (rates(size.backbones, replace(clip, resize=256, size=224)) if options.large else [])
+    return [*every, *(rates(size.backbones, size.large) if size.large else []), *variants[3:], *compiled]
 
 
 class Bench:
@@ -203,9 +218,16 @@ class Bench:
             trainer.step += 1
 
         try:
-            return self._timed(step, uncounted=2 * row.workers + 3)
+            with self._algorithms(row):
+                return self._timed(step, uncounted=2 * row.workers + 3)
         finally:
             close(batches)
+
+    @contextmanager
+    def _algorithms(self, row: Row) -> Iterator[None]:
+        with algorithms(self.device.type, deterministic=row.deterministic):
+            torch.backends.cudnn.benchmark &= row.chosen
+            yield
 
     def _again(self, row: Row) -> dict[str, float]:
         """How far the weights are apart after the same steps were taken twice, as a share of their norm."""
@@ -213,7 +235,7 @@ class Bench:
         for _ in range(2):
             trainer = self._trainer(row)
             batches = self._from_memory(trainer)
-            with repeatable(self.device.type) if row.deterministic else nullcontext():
+            with self._algorithms(row):
                 trainer.train_step(batches, Clock())
                 begun = time.perf_counter()
                 for _ in range(AGAIN):
@@ -237,6 +259,8 @@ class Bench:
         if trainer.fabric.device.type != self.device.type:
             raise SystemExit(f"dsm would train on {trainer.fabric.device.type}, not on {self.device.type}.")
         trainer.module.train()
+        for group in trainer.optimizer.param_groups:
+            group["fused"] = group["fused"] if row.fused else None
         if not row.channels_last:
             for parameter in trainer.method.parameters():
                 parameter.data = parameter.data.contiguous()
@@ -322,8 +346,27 @@ def machine(options: Options) -> dict[str, Any]:
     return about
 
 
+def tests_of(file: Path) -> dict[str, Any]:
+    """The counts of tests, and the first line of each failure."""
+    try:
+        suite = ElementTree.parse(file).getroot().find("testsuite")
+        assert suite is not None
+    except (OSError, ElementTree.ParseError) as error:
+        return {"failed": f"no results: {error}"}
+    counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    failures = {
+        f"{case.get('classname')}::{case.get('name')}": (fault.get("message") or "").split("\n")[0]
+        for case in suite.iter("testcase") for kind in ("failure", "error") for fault in case.iter(kind)
+    }  # fmt: skip
+    return {**counts, "seconds": float(suite.get("time", 0)), "failed_tests": failures}
+
+
 def report(results: dict[str, Any]) -> None:
     """The table, and what it says in short."""
+    if tests := results.get("tests"):
+        print("\ntests: " + ", ".join(f"{k} {v}" for k, v in tests.items() if k != "failed_tests"))
+        for name, message in tests.get("failed_tests", {}).items():
+            print(f"{name}: {message}")
     print("\n" + ", ".join(f"{name} {value}" for name, value in results["machine"].items()))
     print(f"{'':72s} {'per second':>10s} {'waiting':>8s} {'peak MB':>8s}")
     for one in results["rows"]:
@@ -359,7 +402,7 @@ def in_short(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main(options: Options) -> None:
-    begun = time.monotonic()
+    begun = options.begun or time.time()
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA is asked for anything
     elif torch.cuda.is_available():
@@ -374,10 +417,14 @@ def main(options: Options) -> None:
     if options.quick:
         options = replace(options, batch=4, seconds=0.5)
     results: dict[str, Any] = {"machine": machine(options), "rows": [], "in_short": [], "left_out": []}
+    if options.tests:
+        results["tests"] = tests_of(options.tests)
+    longest = {False: 0.0, True: COMPILING}
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(options, size, Path(name))
-        for row in rows_of(options, size):
-            if time.monotonic() - begun > 60 * options.minutes:
+        for row in rows_of(size):
+            row_begun = time.time()
+            if row_begun + longest[row.compiled] - begun > 60 * options.minutes:
                 results["left_out"].append(row.name())
                 continue
             numbers: dict[str, Any]
@@ -388,9 +435,10 @@ def main(options: Options) -> None:
                 numbers = {"failed": "out of memory" if full else f"failed: {type(error).__name__}"}
                 numbers["traceback"] = traceback.format_exc()
             results["rows"].append({"name": row.name(), "row": json_of(row), "numbers": numbers})
+            longest[row.compiled] = max(longest[row.compiled], time.time() - row_begun)
             results["in_short"] = in_short(results["rows"])
             options.json.write_text(json.dumps(results, indent=2) + "\n")
-            print(f"{time.monotonic() - begun:5.0f} s  {row.name()}", flush=True)
+            print(f"{time.time() - begun:5.0f} s  {row.name()}", flush=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")
     report(results)
     if any("failed" in one["numbers"] for one in results["rows"]):

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dsm.data.folders import find_list
 from dsm.data.reading import ClipConfig
+from dsm.distributed import best_device
 from dsm.evaluate.extract import extract_features
 from dsm.models.weights import load_weights
 
@@ -30,9 +31,9 @@ class Options:
 def main(options: Options) -> None:
     loaded = load_weights(options.weights)
     clip = ClipConfig(**loaded.config.get("clip", {}))
+    encoder = loaded.module.to(best_device())
     known, unknown = (
-        extract_features(loaded.module, find_list(source), clip)
-        for source in (options.labelled, options.folder)
+        extract_features(encoder, find_list(source), clip) for source in (options.labelled, options.folder)
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(known.features, known.labels)

@@ -9,6 +9,7 @@ import tyro
 
 from dsm.data.folders import find_list
 from dsm.data.reading import ClipConfig
+from dsm.distributed import best_device
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.nearest import nearest
 from dsm.models.weights import load_weights
@@ -25,8 +26,9 @@ class Options:
 def main(options: Options) -> None:
     loaded = load_weights(options.weights)
     clip = ClipConfig(**loaded.config.get("clip", {}))
+    encoder = loaded.module.to(best_device())
     archive, query = (
-        extract_features(loaded.module, find_list(source), clip) for source in (options.folder, options.video)
+        extract_features(encoder, find_list(source), clip) for source in (options.folder, options.video)
     )
     found = nearest(archive.features, query.features, options.k)
     for place, cosine in zip(found.places[0], found.similarities[0], strict=True):

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dsm import workers
-from dsm.cli import main
+from dsm.distributed import reading_workers
 from dsm.workers import usable_cores
 
 ROOT = Path(workers.__file__).parent
@@ -71,17 +72,40 @@ def test_cores_are_counted_in_one_place_only() -> None:
     assert counting == ["workers.py"]
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_of_the_command_wait_asleep(
-    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_asleep(given: dict[str, str], expected: str) -> None:
+    """Torch reads the policy once, when it is imported: ``import dsm`` must set it and not import torch."""
+    code = "import dsm, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [expected, "False"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "environment", "expected"),
+    [
+        (1, {}, 1),
+        (2, {}, 1),
+        (8, {}, 7),
+        (64, {}, 12),
+        (64, {"LOCAL_WORLD_SIZE": "8"}, 7),
+        (8, {"LOCAL_WORLD_SIZE": "8"}, 1),
+        (8, {"LOCAL_WORLD_SIZE": "8", "SLURM_CPUS_PER_TASK": "8"}, 7),
+    ],
+)
+def test_beside_a_gpu_all_cores_but_one_decode(
+    monkeypatch: pytest.MonkeyPatch, cores: int, environment: dict[str, str], expected: int
 ) -> None:
-    """Torch reads the policy once, when it is imported: it must be set before a verb is."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
-    if given is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")  # now that it will be restored
-    policies: list[str | None] = []
-    monkeypatch.setattr(main, "run", lambda words: policies.append(os.environ.get("OMP_WAIT_POLICY")))
-    monkeypatch.setattr(main, "leave_by_exception", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["dsm", "doctor"])
-    main.main()
-    assert policies == [expected]
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("dsm.distributed.usable_cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert reading_workers(None) == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert reading_workers(None) == expected
+    assert [reading_workers(asked) for asked in (0, 3, 40)] == [0, 3, 40]
+    assert reading_workers(None, "torchcodec-cuda") == 0

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +23,11 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from runs import equal, small_run, weights_of
+from test_processes import DOUBLE, script_of
 from torch import Tensor, nn
+from warm_dsm import HANG
 
-from dsm.distributed import repeatable
+from dsm.distributed import algorithms
 from dsm.disturb.grid import identity_grid, warp
 from dsm.disturb.spatial_kinds import KINDS
 from dsm.disturb.spatial_mix import SpatialMix
@@ -77,8 +82,12 @@ def test_deterministic_algorithms_are_chosen_for_a_gpu_and_for_no_longer_than_th
     monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    with algorithms(device, deterministic=False):
+        assert torch.backends.cudnn.benchmark == (device == "cuda")
+        assert not torch.are_deterministic_algorithms_enabled()
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    with repeatable(device):
+    with algorithms(device, deterministic=True):
         assert torch.are_deterministic_algorithms_enabled() == (device == "cuda")
         assert torch.is_deterministic_algorithms_warn_only_enabled() == (device == "cuda")
         assert torch.backends.cudnn.benchmark == (device == "cpu")
@@ -312,6 +321,53 @@ def test_too_little_memory_is_one_sentence_with_the_remedy(device: str) -> None:
     message = sentence(caught.value)
     assert message is not None
     assert message.startswith("memory ran out; try a smaller batch (--data.batch-size")
+
+
+@pytest.mark.gpu
+@GPU[1]
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_cpu_waits_for_the_gpu_once_a_step(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    waits: list[int] = []
+
+    def watch(trainer: Trainer) -> None:
+        step = trainer.train_step
+
+        def watched(*args: Any) -> Any:
+            torch.cuda.set_sync_debug_mode("warn")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                try:
+                    return step(*args)
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+                    waits.append(sum("synchronizing CUDA operation" in str(one.message) for one in caught))
+
+        trainer.train_step = watched  # type: ignore[method-assign]
+
+    trained(monkeypatch, scenes, tmp_path / "run", "cuda", method=method, steps=5, change=watch)
+    assert waits[1:] == [1] * 4  # in the first step constants are copied
+
+
+# As a launcher that shows each process one GPU; here it is the same one, over gloo, as NCCL refuses that.
+ONE_CARD = """
+from functools import partial
+import dsm.distributed as d
+d.gpus_to_choose_from = lambda *_: 1
+d.DDPStrategy = partial(d.DDPStrategy, process_group_backend="gloo")
+"""
+
+
+@pytest.mark.gpu
+@GPU[1]
+def test_two_processes_on_a_gpu_give_the_losses_of_one(scenes: Path, tmp_path: Path) -> None:
+    for name, devices, more in (("one", 1, DOUBLE), ("two", 2, DOUBLE + ONE_CARD)):
+        script = script_of(scenes, tmp_path / name, method="dsm", devices=devices, more=more)
+        subprocess.run([sys.executable, script], check=True, timeout=HANG)
+    assert logged(tmp_path / "two") == pytest.approx(logged(tmp_path / "one"), abs=1e-6)
+    norms = [logged(tmp_path / name, "grad_norm") for name in ("two", "one")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
 
 
 @pytest.mark.gpu

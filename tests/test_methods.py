@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
@@ -19,6 +20,8 @@ from dsm.methods.losses import info_nce, nt_xent, temporal_consistency, triplet
 from dsm.methods.moco import MocoConfig
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
 from dsm.models.zoo import create_model
+from dsm.train.config import DataConfig, PretrainConfig
+from dsm.train.prepare import prepare
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -103,6 +106,9 @@ def test_the_queue_is_in_the_state_dict() -> None:
     other.load_state_dict(queue.state_dict())
     assert torch.equal(other.current(), queue.current())
     assert int(other.pointer) == 3
+    for one in (queue, other):
+        one.push(torch.full((2, 2), 0.5))
+    assert torch.equal(other.current(), queue.current())
 
 
 def test_the_momentum_encoder_follows_without_gradients() -> None:
@@ -114,6 +120,27 @@ def test_the_momentum_encoder_follows_without_gradients() -> None:
     twin.follow(network, 0.9)
     assert torch.allclose(twin.network.weight, before + 0.1)
     assert not any(parameter.requires_grad for parameter in twin.parameters())
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_momentum_encoder_that_gives_no_keys_does_not_follow(joint: bool) -> None:
+    settings = MethodSettings(moco=MocoConfig(joint=joint, momentum=0.9))
+    method = create_method("moco", create_model("tiny"), settings)
+    before = [one.clone() for one in method.key.parameters()]
+    with torch.no_grad():
+        for one in method.query.parameters():
+            one.add_(1.0)
+    method.after_step(None, 0.5)
+    stays = all(torch.equal(*pair) for pair in zip(before, method.key.parameters(), strict=True))
+    assert stays == joint
+
+
+def test_compiling_takes_the_momentum_encoder_too() -> None:
+    method = create_method("moco", create_model("tiny"), MethodSettings())
+    config = PretrainConfig(DataConfig(Path("no.txt")), out=Path("no"), compile=True)
+    prepare(method, config, Fabric(accelerator="cpu", devices=1))
+    for encoder in (method.query.encoder, method.key.network.encoder):
+        assert encoder._compiled_call_impl is not None
 
 
 def test_the_ramp_runs_from_the_momentum_to_one() -> None:

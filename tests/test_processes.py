@@ -16,7 +16,7 @@ import torch
 from runs import small_run, weights_of
 from warm_dsm import HANG, dsm, run_line
 
-from dsm.distributed import gpus_to_choose_from
+from dsm.distributed import gpus_to_choose_from, lost_contact
 from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.runs.logs import read_metrics
@@ -37,7 +37,8 @@ from dsm.train.pretrain import pretrain
 if __name__ == "__main__":
     run = small_run(
         Path({scenes!r}), Path({out!r}), method={method!r}, devices={devices}, steps={steps},
-        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every=1000, monitor=MonitorConfig(videos=0),
+        optim=OptimConfig("sgd", lr=0.02, warmup=2), save_every={save_every},
+        monitor=MonitorConfig(videos=0),
     )
     # Each process would exchange scenes within its own part of the batch.
     pretrain(replace(run, settings=run.settings.without_mixing()))
@@ -55,7 +56,16 @@ Trainer.render = lambda self, batch: {name: clip.double() for name, clip in rend
 """
 
 
-def script_of(scenes: Path, out: Path, *, method: str, devices: int, steps: int = 20, more: str = "") -> Path:
+def script_of(
+    scenes: Path,
+    out: Path,
+    *,
+    method: str,
+    devices: int,
+    steps: int = 20,
+    save_every: int = 1000,
+    more: str = "",
+) -> Path:
     script = out.with_suffix(".py")
     script.write_text(
         RUN.format(
@@ -65,6 +75,7 @@ def script_of(scenes: Path, out: Path, *, method: str, devices: int, steps: int 
             method=method,
             devices=devices,
             steps=steps,
+            save_every=save_every,
             more=more,
         )
     )
@@ -142,6 +153,76 @@ def test_each_process_draws_its_own_numbers_and_a_dying_one_ends_the_others(
     assert time.monotonic() - begun < 60
     assert "was killed by SIGKILL" in output
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+# The loss of the second process alone is infinite in the third step, with a scaler as for fp16. The first
+# process takes a second to save.
+ONE_INFINITE = """
+import time
+import torch
+from dsm.errors import UserError
+from dsm.methods.moco import Moco
+from dsm.train.trainer import Trainer
+step, finite, save, forward = Trainer.train_step, Trainer._is_finite, Trainer._write_and_look, Moco.forward
+spoilt = []
+def tell(self, *words):
+    with (self.config.out / f"told-{self.fabric.global_rank}.txt").open("a") as file:
+        print(*words, file=file)
+def spoil(self, *args):
+    tell(self, "step", self.step, time.monotonic())
+    if self.step == 0:
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    spoilt[:] = [True] * (self.step == 2 and self.fabric.global_rank == 1)
+    return step(self, *args)
+def infinite(self, views):
+    output = forward(self, views)
+    return output._replace(loss=output.loss * float("inf")) if spoilt else output
+def decide(self, *args):
+    decided = "stop"
+    try:
+        decided = finite(self, *args)
+    finally:
+        tell(self, "decided", self.step, decided)
+    return decided
+def slow(self, *args, **named):
+    time.sleep(1)
+    save(self, *args, **named)
+    tell(self, "saved", self.step, time.monotonic())
+Trainer.train_step, Trainer._is_finite, Trainer._write_and_look = spoil, decide, slow
+Moco.forward = infinite
+"""
+
+
+def test_processes_decide_alike_and_wait_for_the_one_that_saves(scenes: Path, tmp_path: Path) -> None:
+    script = script_of(
+        scenes, tmp_path / "run", method="moco", devices=2, steps=4, save_every=2, more=ONE_INFINITE
+    )
+    done = run_line("python", script)
+    assert done.returncode == 2
+    assert done.stderr.count("step 3: numbers that are not finite") == 1
+    told = [(tmp_path / "run" / f"told-{rank}.txt").read_text().splitlines() for rank in range(2)]
+    for lines in told:
+        found = [line.split()[1:] for line in lines if line.startswith("decided")]
+        assert found == [["0", "True"], ["1", "True"], ["2", "stop"]]
+    (saved,) = (float(line.split()[2]) for line in told[0] if line.startswith("saved"))
+    assert not any(line.startswith("saved") for line in told[1])
+    begun = [float(line.split()[2]) for line in told[1] if line.startswith("step")]
+    assert begun[1] < saved < begun[2]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:3301",
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting "
+        "prematurely.",
+        "socketPollConnect: Connection closed by remote peer node7<41123>",
+        "NCCL communicator was aborted on rank 0.",
+    ],
+)
+def test_a_lost_process_is_recognised_by_the_words_of_gloo_and_nccl(message: str) -> None:
+    assert lost_contact(RuntimeError(message))
+    assert not lost_contact(RuntimeError("shapes do not match"))
 
 
 def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from runs import equal, small_run, weights_of
 from torch import nn
 from warm_dsm import run_line
@@ -101,6 +102,34 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
     assert optimizer.param_groups[0].get("momentum", 0.8) == 0.8
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_on_a_gpu_one_kernel_updates_all_weights(name: Any) -> None:
+    """Here on the CPU, which has that kernel too; with a scaler of losses and Fabric, as in a run."""
+    fabric, config = Fabric(accelerator="cpu", devices=1), OptimConfig(name, lr=0.1)
+    ends = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        net, optimizer = fabric.setup(one := nn.Linear(3, 2), build_optimizer(config, one, None, device))
+        assert bool(optimizer.param_groups[0]["fused"]) == (device == "cuda")
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        for _ in range(3):
+            optimizer.zero_grad()
+            fabric.backward(scaler.scale(net(torch.ones(4, 3)).square().sum()))
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(one.weight.detach())
+    assert torch.allclose(*ends, atol=1e-6)
+
+
+def test_a_run_that_began_without_that_kernel_goes_on_without_it() -> None:
+    net, config = nn.Linear(2, 2), OptimConfig("adamw")
+    for device in ("cpu", "cuda"):
+        saved = build_optimizer(config, net, None, device).state_dict()
+        resumed = build_optimizer(config, net, saved, "cuda")
+        assert bool(resumed.param_groups[0]["fused"]) == (device == "cuda")
+
+
 @pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
 def test_adamw_does_not_decay_norms_and_biases(name: Any, spared: bool) -> None:
     net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1, bias=False))
@@ -126,7 +155,7 @@ def test_a_run_that_decays_everything_resumes_bit_for_bit(
         old = {"param_groups": [{"weight_decay": 0.5}]}
         patch.setattr(
             "dsm.train.trainer.build_optimizer",
-            lambda config, method, _: build_optimizer(config, method, old),
+            lambda config, method, *_: build_optimizer(config, method, old),
         )
         whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
     part = Path(shutil.copytree(whole, tmp_path / "part"))
@@ -186,6 +215,20 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(scenes: Path, tmp_path
     assert [int(line["skipped"]) for line in lines] == [0, 0, 0, 1] + [2] * 3
     assert np.isfinite([line["loss"] for line in lines[5:]]).all()
     assert all(torch.isfinite(t).all() for t in weights_of(tmp_path / "run").values())
+
+
+def test_a_run_resumed_right_after_a_skipped_step_is_the_same_bit_for_bit(
+    scenes: Path, tmp_path: Path
+) -> None:
+    """Nothing of the skipped step is left that a checkpoint does not contain."""
+    given: dict[str, Any] = {"nonfinite": "skip", "save_every": 1, "keep": 9, "steps": 6}
+    trainer_with_infinities(build(scenes, tmp_path / "whole", **given), {3}).run()
+    part = Path(shutil.copytree(tmp_path / "whole", tmp_path / "part"))
+    for later in list_checkpoints(part)[4:]:
+        later.unlink()
+    build(scenes, part, **given, resume=True).run()
+    assert equal(weights_of(tmp_path / "whole"), weights_of(part))
+    assert losses(tmp_path / "whole")[4:] == losses(part)[4:]
 
 
 def test_logs_are_standard_json(scenes: Path, tmp_path: Path) -> None:

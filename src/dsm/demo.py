@@ -17,6 +17,7 @@ from rich.table import Table
 
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
+from dsm.distributed import best_device
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features, places_of
@@ -67,7 +68,7 @@ def pretrain_config(config: DemoConfig, method: str, seed: int) -> PretrainConfi
         backbone="tiny",
         steps=config.steps,
         clip=CLIP,
-        precision="bf16" if fast_in_bf16("cuda" if torch.cuda.is_available() else "cpu") else "fp32",
+        precision="bf16" if fast_in_bf16(best_device().type) else "fp32",
         seed=seed,
         save_every=100,
         keep=1,
@@ -130,11 +131,11 @@ def _features_once(config: DemoConfig, seed: int) -> dict[str, dict[str, Feature
     def file(run: str, split: str) -> Path:
         return config.out / "features" / f"{run}-seed{seed}" / f"{split}.npz"
 
-    encoders = []
+    encoders, device = [], best_device()
     for run in RUNS:
         torch.manual_seed(seed)
         weights = "none" if run == "random" else run_folder(config, run, seed)
-        encoders.append(load_weights(weights, backbone="tiny").module)
+        encoders.append(load_weights(weights, backbone="tiny").module.to(device))
     videos = {split: read_list(config.out / "scenes" / f"{split}.txt") for split in ("train", *TESTS)}
     done = 0
     with progress("features of all", sum(map(len, videos.values()))) as bar:

@@ -55,6 +55,28 @@ def keep_to_cores(processes: int = 1) -> None:
         torch.set_num_threads(share if processes > 1 else min(share, torch.get_num_threads()))
 
 
+MOST_WORKERS = 12
+"""Decoding processes beside a GPU, if nothing else is asked for."""
+
+
+def reading_workers(asked: int | None, decoder: str = "pyav") -> int:
+    """The number of processes that decode for this one: as ``asked`` or, for None, by the machine.
+
+    One on a CPU, where the network needs the cores. A GPU needs more clips than one core decodes: beside it
+    the cores are shared between the processes of this machine, and one of each share is left for the process
+    itself. A GPU that decodes has to do so in that process.
+    """
+    if asked is not None:
+        return asked
+    if decoder == "torchcodec-cuda":
+        return 0
+    if not torch.cuda.is_available():
+        return 1
+    # SLURM gives each task its own cores.
+    sharing = 1 if "SLURM_CPUS_PER_TASK" in os.environ else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_WORKERS, usable_cores() // sharing - 1))
+
+
 class _Sum(torch.autograd.Function):
     """The sum of a tensor over all processes; its gradient is summed too, since all losses depend on it."""
 
@@ -132,6 +154,8 @@ LONGEST_STEP = 600
 """Seconds that stopped processes have to finish a step and save, before they are killed."""
 LONGEST_TELLING = 10
 """Seconds to wait while another process reports an error; it may be killed meanwhile."""
+LONGEST_EXCHANGE = timedelta(minutes=30)
+"""Time limit for what processes exchange within a step: reading a batch, and compiling, must take less."""
 LONGEST_WAIT = timedelta(hours=6)
 """Time limit for waiting on a process that evaluates a list (``--monitor.list``, ``--data.test``)."""
 
@@ -199,26 +223,34 @@ def make_fabric() -> Fabric:
         strategy=DDPStrategy(
             cluster_environment=TorchElasticEnvironment() if devices == local else _OwnDevice(),
             broadcast_buffers=False,
-            timeout=LONGEST_WAIT,
+            timeout=LONGEST_EXCHANGE,
         ),
     )
     fabric.launch()
+    _beside.append(dist.new_group(backend="gloo", timeout=LONGEST_WAIT))
     return fabric
 
 
-@contextmanager
-def repeatable(device_type: str) -> Iterator[None]:
-    """Let CUDA use only deterministic algorithms, which are slower; CPUs are always deterministic.
+_beside: list[dist.ProcessGroup] = []
+"""A group of all processes for messages beside the training, the newest last. They go from CPU to CPU, so
+nobody waits for a GPU, and may take long: one process saves and evaluates while the others wait."""
 
-    PyTorch warns of operations without such an algorithm. cuBLAS reads its part of this setting when the
-    process uses it for the first time.
+
+@contextmanager
+def algorithms(device_type: str, *, deterministic: bool) -> Iterator[None]:
+    """Let CUDA use only deterministic algorithms, or else those that are fastest for the shapes it meets.
+
+    cuDNN times its algorithms when it meets a shape, and may choose others in each run. PyTorch warns of
+    operations without a deterministic algorithm. cuBLAS reads its part of this setting when the process uses
+    it for the first time. CPUs are always deterministic.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     if device_type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        cudnn.benchmark = False  # it would choose another algorithm each time
+        cudnn.benchmark = not deterministic
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
@@ -236,8 +268,8 @@ def greatest(fabric: Fabric, *numbers: int) -> list[int]:
     """The maximum of each number over all processes; every process must call this."""
     if fabric.world_size == 1:
         return list(numbers)
-    tensor = torch.tensor(numbers, device=fabric.device)
-    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    tensor = torch.tensor(numbers)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX, _beside[-1])
     return tensor.tolist()
 
 
@@ -245,9 +277,14 @@ def mean(fabric: Fabric, number: float) -> float:
     """The mean of a number over all processes; every process must call this."""
     if fabric.world_size == 1:
         return number
-    tensor = torch.tensor(number, dtype=torch.float64, device=fabric.device)
-    dist.all_reduce(tensor)
+    tensor = torch.tensor(number, dtype=torch.float64)
+    dist.all_reduce(tensor, group=_beside[-1])
     return float(tensor) / fabric.world_size
+
+
+def wait_for_all(fabric: Fabric) -> None:
+    """Wait until every process is here."""
+    greatest(fabric, 0)
 
 
 def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
@@ -255,7 +292,7 @@ def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
     if fabric.world_size == 1:
         return items
     lists: list[Any] = [None] * fabric.world_size
-    dist.all_gather_object(lists, items)
+    dist.all_gather_object(lists, items, group=_beside[-1])
     return [item for one in lists for item in one]
 
 
@@ -346,10 +383,16 @@ def _child(function: Callable[[Config], Any], config: Config, reported: Any) -> 
         leave(1 if message is None else USER_ERROR)
 
 
+LOST = (
+    "Connection closed by peer", "Connection reset", "Broken pipe",  # gloo
+    # NCCL:
+    "remote process exiting prematurely", "Connection closed by remote peer", "communicator was aborted",
+)  # fmt: skip
+
+
 def lost_contact(error: Exception) -> bool:
     """Whether an error means that another process has ended."""
-    text = str(error)
-    return any(words in text for words in ("Connection closed by peer", "Connection reset", "Broken pipe"))
+    return any(words in str(error) for words in LOST)
 
 
 def leave(code: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsm.disturb.grid import identity_grid, warp
+from dsm.disturb.grid import constant, identity_grid, warp
 from dsm.video.flow import BOUND
 from dsm.views import LUMA, SLD, ModalityName, View
 
@@ -55,7 +55,7 @@ def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
         (B, 3, T, H, W), clamped to [0, 1].
     """
     b, _, t, h, w = clip.shape
-    luma = torch.tensor(LUMA, dtype=clip.dtype, device=clip.device)
+    luma = constant(LUMA, clip.dtype, clip.device)
     mean = torch.einsum("c,bc->b", luma, clip.mean((2, 3, 4)))
     offset = colour[:, :, 3] * mean[:, None]
     out = torch.baddbmm(offset[:, :, None], colour[:, :, :3], clip.reshape(b, 3, -1))
@@ -100,8 +100,9 @@ def disturb_view(
     if clip.dtype == torch.uint8:
         x = _coloured(clip, parameters)
     else:
-        # The picture is sampled at `affine @ p`, so its content moves by the inverse.
-        x = torch.einsum("bij,bthwj->bithw", affine.inverse(), clip.float())
+        # The picture is sampled at `affine @ p`, so its content moves by the inverse. Not `inverse()`: to see
+        # whether there is one, the CPU would wait for the GPU.
+        x = torch.einsum("bij,bthwj->bithw", torch.linalg.inv_ex(affine).inverse, clip.float())
     grid = identity_grid(x.shape[-2], x.shape[-1], x).expand(len(x), -1, -1, -1)
     if view.spatial:
         draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}

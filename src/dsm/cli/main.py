@@ -5,7 +5,6 @@ A verb's module is imported only after its settings are checked, so that help an
 
 from __future__ import annotations
 
-import os
 import sys
 
 from rich.markup import escape
@@ -119,10 +118,6 @@ def main() -> None:
         print(__version__)
         return
     leave_by_exception()
-    # Threads that sleep rather than spin while they wait leave the core to other processes, and get it back
-    # sooner: beside one busy process, training on two cores keeps 60 % of its speed, not 33 %
-    # (benchmarks/busy.py). Torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         run(words)
     except KeyboardInterrupt:

@@ -6,11 +6,19 @@ centres lie half a pixel inside (``align_corners=False``). A field is a grid min
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb.spatial_mix import Padding
+
+
+@lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """These numbers, kept on their device: to copy them there anew, the CPU would wait for the GPU."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:

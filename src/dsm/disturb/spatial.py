@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsm.disturb.grid import identity_grid, warp
+from dsm.disturb.grid import constant, identity_grid, warp
 from dsm.disturb.spatial_mix import Draw, Padding, Seed
 from dsm.errors import UserError
 
@@ -110,7 +110,7 @@ class ThinPlate(Warp):
         return rng.uniform(-reach, reach, (self.points**2, 2)).astype(np.float32)
 
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
-        spline = _pixel_spline(self.points, height, width).to(draws)
+        spline = _pixel_spline(self.points, height, width, draws.dtype, draws.device)
         return torch.einsum("pn,bnk->bpk", spline, draws).reshape(len(draws), height, width, 2)
 
 
@@ -144,11 +144,12 @@ def _basis(places: Tensor, control: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _pixel_spline(points: int, height: int, width: int) -> Tensor:
+def _pixel_spline(points: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix (H W, points²) that interpolates values at the control points to all pixels."""
     control = control_points(points)
     pixels = identity_grid(height, width, control).reshape(-1, 2)
-    return thin_plate_spline(control, torch.eye(len(control), dtype=torch.float64), pixels).float()
+    spline = thin_plate_spline(control, torch.eye(len(control), dtype=torch.float64), pixels).float()
+    return spline.to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class LocalWarp(Warp):
         return np.column_stack([place, shift, used * self.strength]).astype(np.float32)
 
     def field(self, draws: Tensor, height: int, width: int) -> Tensor:
-        sides = draws.new_tensor([height, width])
+        sides = constant((height, width), draws.dtype, draws.device)
         start = (identity_grid(height, width, draws).flip(-1) + 1) / 2 * sides - 0.5  # y first, pixels
         return ((self._source(start, draws, sides) - start) / sides * 2).flip(-1)
 
@@ -222,7 +223,7 @@ class LocalWarp(Warp):
         draws = self.draw_batch(len(clip), seed, clip)
         height, width = clip.shape[-2:]
         grid = identity_grid(height, width, clip)
-        sides = draws.new_tensor([height, width])
+        sides = constant((height, width), draws.dtype, draws.device)
         out = clip.clone()
         for one, draw in enumerate(draws):
             used = draw[draw[:, 4] > 0]

@@ -175,6 +175,8 @@ class SpatialMix:
         from dsm.disturb.appearance import Appearance
 
         seen = clip if seen is None else seen
+        if isinstance(level, torch.Tensor):
+            level = level.to(clip.device)  # a method's level is on the method's device
         grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):

@@ -25,7 +25,7 @@ from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
-from dsm.distributed import is_first, make_fabric
+from dsm.distributed import is_first, make_fabric, reading_workers, wait_for_all
 from dsm.errors import UserError
 from dsm.evaluate.extract import as_array, means, to_input
 from dsm.evaluate.feature_files import check_suffix, write_features
@@ -206,7 +206,7 @@ def extract_to_file(
             folder, "extraction.json", extraction, what="an extraction",
             overwrite=overwrite, needed=needed(videos),
         )  # fmt: skip
-    fabric.barrier()
+    wait_for_all(fabric)
     size = settings.batch_size * BATCHES_A_PART
     files = [folder / f"{part:06d}.npz" for part in range(-(-len(videos) // size))]
     mine = [part for part in range(len(files)) if part % fabric.world_size == fabric.global_rank]
@@ -229,7 +229,7 @@ def extract_to_file(
             save_part(files[part], together(pieces))
         if fabric.world_size > 1:
             bar.update(min(done, len(videos)), "  waiting for other processes")
-        fabric.barrier()
+        wait_for_all(fabric)
         if not fabric.is_global_zero:
             return None
         _wait_for(folder, files)
@@ -275,12 +275,13 @@ def _work(
     """The features of each batch."""
     encoder = channels_last(encoder.to(device).eval())
     check_precision(settings.precision, device.type)
+    workers = reading_workers(settings.workers)
     clips = EvaluationClips(
         videos, clip, settings.windows, settings.crops,
-        every=settings.every, timed=settings.per_clip, seconds=settings.timeout, workers=settings.workers,
+        every=settings.every, timed=settings.per_clip, seconds=settings.timeout, workers=workers,
     )  # fmt: skip
     batches = Batches(
-        clips, order, settings.workers, settings.timeout,
+        clips, order, workers, settings.timeout,
         pin_memory=device.type == "cuda", collate=collate_clips,
     )  # fmt: skip
     at_once = settings.batch_size * settings.windows * settings.crops

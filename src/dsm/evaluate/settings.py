@@ -44,8 +44,8 @@ class ExtractSettings:
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8
     """Videos per batch."""
-    workers: int = 1
-    """Processes that decode videos."""
+    workers: int | None = None
+    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
     tokens: int = 0
     """Write this many token vectors per video instead of one feature, for the attentive probe of `dsm probe`.
     If the encoder has more, neighbouring ones are averaged."""
@@ -64,7 +64,7 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
             raise UserError("windows and batch-size must be at least 1.")
-        if self.workers < 0 or not 0 <= self.every < float("inf"):
+        if (self.workers or 0) < 0 or not 0 <= self.every < float("inf"):
             raise UserError("workers and every must not be below 0.")
         if not 0 <= self.tokens <= MOST_TOKENS:
             raise UserError(f"tokens must be from 0 to {MOST_TOKENS}.")

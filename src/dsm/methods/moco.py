@@ -107,7 +107,8 @@ class Moco(nn.Module):
 
     def after_step(self, keys: Tensor | None, progress: float) -> None:
         c = self.config
-        self.key.follow(self.query, ramped(c.momentum, progress) if c.ramp else c.momentum)
+        if not c.joint:
+            self.key.follow(self.query, ramped(c.momentum, progress) if c.ramp else c.momentum)
         if keys is not None:
             self.queue.push(keys)
         if self.pace:

@@ -30,9 +30,11 @@ class MomentumTwin(nn.Module):
     @torch.no_grad()
     def follow(self, network: nn.Module, momentum: float) -> None:
         """key <- momentum * key + (1 - momentum) * query (He et al. 2020, eq. 2)."""
-        for key, query in zip(self.network.parameters(), network.parameters(), strict=True):
-            if key is not query:
-                key.lerp_(query, 1 - momentum)
+        both = zip(self.network.parameters(), network.parameters(), strict=True)
+        pairs = [(key, query) for key, query in both if key is not query]
+        if pairs:
+            keys, queries = (list(one) for one in zip(*pairs, strict=True))
+            torch._foreach_lerp_(keys, queries, 1 - momentum)  # a GPU does all in one go
 
 
 def ramped(momentum: float, progress: float) -> float:
@@ -41,7 +43,10 @@ def ramped(momentum: float, progress: float) -> float:
 
 
 class Queue(nn.Module):
-    """A ring of the newest keys; queue, pointer and fill are buffers, so checkpoints contain them."""
+    """A ring of the newest keys; queue, pointer and fill are buffers, so checkpoints contain them.
+
+    Pointer and fill are also kept as numbers: to read them from a GPU, the CPU would wait for it each step.
+    """
 
     keys: Tensor
     pointer: Tensor
@@ -52,10 +57,15 @@ class Queue(nn.Module):
         self.register_buffer("keys", torch.zeros(length, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self._next, self.count = 0, 0
+        self.register_load_state_dict_post_hook(Queue._read)  # type: ignore[no-untyped-call]
+
+    def _read(self, _: object) -> None:
+        self._next, self.count = int(self.pointer), int(self.filled)
 
     def current(self) -> Tensor | None:
         """The keys pushed so far, (K, D), or None; unfilled slots are not negatives."""
-        return self.keys[: int(self.filled)] if int(self.filled) else None
+        return self.keys[: self.count] if self.count else None
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
@@ -64,16 +74,18 @@ class Queue(nn.Module):
         if not length:
             return
         keys = keys[-length:].to(self.keys.dtype)
-        places = (int(self.pointer) + torch.arange(len(keys), device=self.keys.device)) % length
+        places = (self._next + torch.arange(len(keys), device=self.keys.device)) % length
         # A new tensor: the step's graph still needs the old one.
         self.keys = self.keys.index_copy(0, places, keys)
-        self.pointer.fill_((int(self.pointer) + len(keys)) % length)
-        self.filled.fill_(min(int(self.filled) + len(keys), length))
+        self._next = (self._next + len(keys)) % length
+        self.count = min(self.count + len(keys), length)
+        self.pointer.fill_(self._next)
+        self.filled.fill_(self.count)
 
 
 def queue_age(method: nn.Module, batch_size: int) -> dict[str, float]:
     """``queue_age``: age in steps of the oldest key in a method's queue; empty if there is none."""
     queue = getattr(method, "queue", None)
-    if not isinstance(queue, Queue) or not int(queue.filled):
+    if not isinstance(queue, Queue) or not queue.count:
         return {}
-    return {"queue_age": int(queue.filled) / batch_size}
+    return {"queue_age": queue.count / batch_size}

@@ -46,6 +46,10 @@ class Pace(nn.Module):
         right = nearest == torch.arange(own.start, own.stop, device=anchor.device)
         self._rates.append(gather(right.float()).mean() * len(all_keys))
 
+    def forget(self) -> None:
+        """Drop the positives found in a step that is not taken: checkpoints do not contain them."""
+        self._rates = []
+
     def after_step(self) -> None:
         """Take the positives found since the last step, in all parts of the batch, into the running rate."""
         if self._rates:

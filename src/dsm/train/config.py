@@ -93,9 +93,9 @@ class DataConfig:
     """Folder that relative paths start from; by default the list's own folder."""
     batch_size: int = 16
     """Videos per step, over all processes and all `--optim.accumulate` parts."""
-    workers: int = 1
-    """Decoding processes per training process; 0 decodes in the training process itself. The batches do not
-    depend on it."""
+    workers: int | None = None
+    """Decoding processes per training process; by default 1, and beside a GPU up to 12, by its cores. 0
+    decodes in the training process itself. The batches do not depend on it."""
     cache_mb: int = 0
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
     once; several workers each keep their own copies, so prefer `dsm data pack` then."""
@@ -172,7 +172,7 @@ class RunConfig:
             raise UserError("give only one of --resume (continue the run) and --overwrite (replace it).")
         if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
             raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
-        if self.data.batch_size < 2 or min(self.data.workers, self.data.cache_mb, self.seed) < 0:
+        if self.data.batch_size < 2 or min(self.data.workers or 0, self.data.cache_mb, self.seed) < 0:
             raise UserError(
                 "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
             )

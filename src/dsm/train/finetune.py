@@ -12,6 +12,7 @@ from torch import nn
 
 from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
+from dsm.distributed import reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify
@@ -89,10 +90,12 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
 
 
 def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
+    workers = reading_workers(config.data.workers, config.data.decoder)
+
     def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         predictions = predict(
             method.query, tests, config.clip,  # type: ignore[arg-type]
-            classes=classes, windows=config.test_windows, workers=config.data.workers,
+            classes=classes, windows=config.test_windows, workers=workers,
             seconds=config.data.timeout, on_progress=on_progress,
         )  # fmt: skip
         unread = {"unread": float(predictions.unread)} if predictions.unread else {}

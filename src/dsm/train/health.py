@@ -120,8 +120,8 @@ class Health:
         return {"newest": newest, "last_healthy": self._last_healthy, "warned": self._warned}
 
     def add(self, output: StepOutput) -> None:
-        """Add one step's embeddings, if finite, and drop the oldest."""
-        if output.anchor is not None and torch.isfinite(output.anchor).all():
+        """Add one step's embeddings, which must be finite, and drop the oldest."""
+        if output.anchor is not None:
             self._newest.append(output.anchor)
         while len(self._newest) > 1 and sum(map(len, self._newest[1:])) >= WINDOW:
             del self._newest[0]

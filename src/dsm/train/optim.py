@@ -13,7 +13,7 @@ from dsm.train.config import OptimConfig
 
 
 def build_optimizer(
-    config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None
+    config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None, device_type: str = "cpu"
 ) -> torch.optim.Optimizer:
     """An optimiser of the trainable parameters; ``method.rate(name)``, if it exists, scales the rate of each.
 
@@ -22,6 +22,8 @@ def build_optimizer(
 
     Args:
         saved: the optimiser state of a resumed run; see :func:`decays_all`.
+        device_type: where the parameters will be. On ``cuda`` one kernel updates all of them, which rounds
+            otherwise than one operation after the other: a run that began without it goes on without it.
     """
     rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
     decays = saved is not None and decays_all(config, saved)
@@ -34,11 +36,11 @@ def build_optimizer(
     trained: Any = [
         {"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()
     ]
+    fused = device_type == "cuda" and (not saved or any(one.get("fused") for one in saved["param_groups"]))
+    shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": fused or None}
     if config.name == "sgd":
-        return torch.optim.SGD(
-            trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(trained, momentum=config.momentum, **shared)
+    return torch.optim.AdamW(trained, **shared)
 
 
 def decays_all(config: OptimConfig, saved: dict[str, Any]) -> bool:

@@ -85,5 +85,7 @@ def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:
         synchronise_norms(method, fabric.device)
     if config.recompute:
         recompute_stages(method.query.encoder, config.precision, device)
-    if config.compile:
+    if config.compile:  # at the first call: never, where the twin is not used
         method.query.encoder.compile()
+        if isinstance(twin := getattr(method, "key", None), MomentumTwin):
+            twin.network.encoder.compile()  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dsm.data.lists import VideoList, read_list
+from dsm.distributed import reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE
 from dsm.methods.registry import create_method
@@ -90,13 +91,14 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
         return Adaptation(retention, config.weights, score, monitor.patience)
 
     every = monitor.every * max(len(videos) // data.batch_size, 1)
+    workers = reading_workers(data.workers, data.decoder)
     listed = watched_videos(monitor, data.root)
     if listed:
 
         def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
             encoder: Any = method.query.encoder  # type: ignore[union-attr]
             return look(
-                encoder, listed, config.clip, windows=monitor.windows, workers=data.workers,
+                encoder, listed, config.clip, windows=monitor.windows, workers=workers,
                 seconds=data.timeout, on_progress=on_progress, retention=retention,
             )  # fmt: skip
 
@@ -108,7 +110,7 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
     def compare(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
         return compare_scenes(
-            encoder, some, config.clip, workers=data.workers, seconds=data.timeout,
+            encoder, some, config.clip, workers=workers, seconds=data.timeout,
             on_progress=on_progress, retention=retention,
         )  # fmt: skip
 

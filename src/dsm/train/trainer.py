@@ -15,7 +15,7 @@ from torch import Tensor
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
-from dsm.distributed import greatest, joined, make_fabric, mean, repeatable
+from dsm.distributed import algorithms, greatest, joined, make_fabric, mean, reading_workers, wait_for_all
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE
 from dsm.methods.momentum import queue_age
@@ -72,7 +72,7 @@ class Trainer:
                 view.spatial and view.spatial.ramp for view in method.views
             )
             check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
-        optimizer = build_optimizer(config.optim, method, state.get("optimizer"))
+        optimizer = build_optimizer(config.optim, method, state.get("optimizer"), device)
         self.module, self.optimizer = self.fabric.setup(method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
@@ -101,14 +101,15 @@ class Trainer:
 
     def _build_batches(self, videos: VideoList) -> Batches:
         c, d, parts = self.config, self.config.data, self.config.optim.accumulate
+        workers = reading_workers(d.workers, d.decoder)
         clips = TrainingClips(
-            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, d.workers, d.decoder
+            videos, c.clip, c.augment, self.method.views, c.seed, d.cache_mb, d.timeout, workers, d.decoder
         )
         order = EpochBatches(
             len(videos), d.batch_size, c.seed, self.step * parts, self.total * parts,
             parts=parts, rank=self.fabric.global_rank, world=self.fabric.world_size,
         )  # fmt: skip
-        return Batches(clips, order, d.workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
+        return Batches(clips, order, workers, d.timeout, pin_memory=self.fabric.device.type == "cuda")
 
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
@@ -122,19 +123,19 @@ class Trainer:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         train_mode(self.method)
-        exact = repeatable(self.fabric.device.type) if c.deterministic else nullcontext()
+        chosen = algorithms(self.fabric.device.type, deterministic=c.deterministic)
         shown_at = progress(self.title, self.total, start=self.step, shown=first)
-        with exact, stop_flag() as stop, shown_at as bar, self.copy or nullcontext():
+        with chosen, stop_flag() as stop, shown_at as bar, self.copy or nullcontext():
             try:
                 clock, shown, signal, worse = Clock(), "", 0, 0
                 if log and begun:
                     self._pay(log, bar)
                 elif log and self.adapting:
                     self._look_at_start(log, bar)
+                wait_for_all(self.fabric)
                 while self.step < self.total:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
-                    self.health.add(output)
                     signal, any_bad, worse = greatest(self.fabric, stop.signal, len(bad), self._is_worse())
                     if any_bad:
                         self.bad.add(joined(self.fabric, bad))
@@ -181,7 +182,9 @@ class Trainer:
             group["lr"] = lr * group["scale"]
         before = self._buffers() if c.nonfinite == "skip" else None
         bad: list[Any] = []
-        loss, keys, broken = 0.0, [], None
+        losses: list[Tensor] = []
+        keys: list[Tensor] = []
+        inspected: dict[str, Tensor] = {}
         self.optimizer.zero_grad()
         for part in range(parts):
             batch = next(batches)
@@ -192,24 +195,32 @@ class Trainer:
                 with compute_in(c.precision, self.fabric.device.type):
                     output: StepOutput = self.module(views)
                 self.fabric.backward(self.scaler.scale(output.loss / parts if parts > 1 else output.loss))
-            loss += float(output.loss.detach()) / parts
-            if broken is None and not math.isfinite(loss):
-                broken = views  # views of the first bad part
+            # The views of the first bad part; of the last, if all are good.
+            inspected = _unless(losses, inspected, views) if losses else views
+            losses.append(output.loss.detach())
             keys += [output.keys] if output.keys is not None else []
             clock.lap("work")
         self.scaler.unscale_(self.optimizer)
         trained = [p for p in self.method.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
-        if self._is_finite(float(norm), loss, before, views if broken is None else broken):
+        total_norm = torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None)
+        sound = _sound(output.anchor, total_norm)
+        # The only place where the CPU waits for the GPU.
+        *of_parts, norm, embedded = torch.stack([*losses, total_norm, sound]).tolist()
+        loss = 0.0
+        for one in of_parts:
+            loss += one / parts
+        if embedded:
+            self.health.add(output)
+        if self._is_finite(norm, loss, before, inspected):
             if c.optim.clip:
-                torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, norm)
+                torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, total_norm)
             self.scaler.step(self.optimizer)
             all_keys = torch.cat(keys) if keys else None
             self.method.after_step(all_keys, progress=(self.step + 1) / self.total)
         self.scaler.update()
         clock.lap("work")
         clock.step_done()
-        return output, {"loss": loss, "lr": lr, "grad_norm": float(norm), "skipped": self.skipped}, bad
+        return output, {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": self.skipped}, bad
 
     def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The views of a batch, (B, C, T, H, W) each, ready for the network, and its labels."""
@@ -231,6 +242,9 @@ class Trainer:
     ) -> bool:
         """Whether the gradient is finite, so that the step can be taken; fp16 skips steps to lower its scale.
 
+        The norm is that of all processes together, the loss is this one's. They decide alike: if some raised
+        and others went on, these would wait for the former.
+
         Raises:
             UserError: it is not finite, and skipping is off or does not help.
         """
@@ -242,7 +256,10 @@ class Trainer:
         if before is not None:
             for buffer, value in zip(self.method.buffers(), before, strict=True):
                 buffer.copy_(value)
-        scale_too_high = self.scaler.is_enabled() and math.isfinite(loss)
+        if pace := getattr(self.method, "pace", None):
+            pace.forget()
+        (infinite,) = greatest(self.fabric, int(not math.isfinite(loss)))
+        scale_too_high = self.scaler.is_enabled() and not infinite
         if self.skipped_in_a_row < SKIPS and (scale_too_high or self.config.nonfinite == "skip"):
             return False
         self._seed()
@@ -266,7 +283,7 @@ class Trainer:
         return [buffer.clone() for buffer in self.method.buffers()]
 
     def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
-        """Write a checkpoint and run the monitor when due; only the first process does so.
+        """Write a checkpoint and run the monitor when due: the first process does so, the others wait.
 
         The checkpoint is written first, so that no training is lost if the evaluation is killed. It records
         that the evaluation is due, and a resumed run evaluates first.
@@ -275,19 +292,24 @@ class Trainer:
         last = self.step == self.total
         looking = self.watch is not None and (last or self.step % self.watch.every == 0)
         saving = last or stopping or self.step % c.save_every == 0
-        if log is None or not (looking or saving):
+        if not (looking or saving):
             return
+        if log:
+            self._write_and_look(log, bar, looking=looking, must=last or stopping)
+            if stopping and not last:
+                self._end(done=False)
+            if self.copy:
+                self.copy.update()
+        wait_for_all(self.fabric)
+
+    def _write_and_look(self, log: RunLog, bar: Reporter, *, looking: bool, must: bool) -> None:
         self.owed = looking
-        self._save(must=last or stopping)
+        self._save(must=must)
         if looking and self.watch:
             self._look(self.watch, log, bar)
-            path = self._save(must=last or stopping)  # again: the evaluation is done
+            path = self._save(must=must)  # again: the evaluation is done
             if path and self.best_step == self.step:
                 keep_best(path)
-        if stopping and not last:
-            self._end(done=False)
-        if self.copy:
-            self.copy.update()
 
     def _look_at_start(self, log: RunLog, bar: Reporter) -> None:
         """Measure the encoder before it is adapted, and keep its features to compare with."""
@@ -370,3 +392,16 @@ class Trainer:
             self.adapting.load(state["adapting"])
         self.skipped = int(state.get("skipped", 0))
         self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
+
+
+def _unless(losses: list[Tensor], kept: dict[str, Tensor], views: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``views`` if all losses are finite, otherwise ``kept``; decided on their device."""
+    good = torch.isfinite(torch.stack(losses)).all()
+    return {name: torch.where(good, one, kept[name]) for name, one in views.items()}
+
+
+def _sound(embeddings: Tensor | None, like: Tensor) -> Tensor:
+    """1 if the embeddings are finite, else 0; a scalar like ``like``."""
+    if embeddings is None:
+        return torch.zeros_like(like)
+    return torch.isfinite(embeddings).all().to(like)

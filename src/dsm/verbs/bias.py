@@ -13,7 +13,7 @@ from dsm.data.classes import names_of as class_names_of
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device
+from dsm.distributed import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import extract_by_all
@@ -285,7 +285,8 @@ def _train_probes(config: BiasConfig, clip: ClipConfig, subjects: dict[str, Subj
     with progress("features to train the probe on", len(train)) as bar:
         features = extract_by_all(
             [subject.module for subject in encoders], train, clip, windows=config.windows,
-            batch_size=config.batch_size, workers=config.data.workers, precision=config.precision,
+            batch_size=config.batch_size, workers=reading_workers(config.data.workers),
+            precision=config.precision,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip
     for subject, its_features in zip(encoders, features, strict=True):
@@ -307,7 +308,7 @@ def _judge(
         variants = features_of_variants(
             [subject.module for subject in subjects.values()], videos, clip,
             {kind: VARIANTS[kind] for kind in kinds}, windows=config.windows, batch_size=config.batch_size,
-            workers=config.data.workers, seed=config.loading.seed, masks=masks,
+            workers=reading_workers(config.data.workers), seed=config.loading.seed, masks=masks,
             precision=config.precision,
             on_progress=lambda done: bar.update(done, left_out.note()), on_bad=left_out.add,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import nn
 
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device
+from dsm.distributed import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE, InOtherScenes, balances
 from dsm.evaluate.extract import extract_by_all
@@ -55,7 +55,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         with progress(f"balance of {name}", len(videos)) as bar:
             (features,) = extract_by_all(
                 [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
-                batch_size=max(config.batch_size, 2), workers=config.data.workers,
+                batch_size=max(config.batch_size, 2), workers=reading_workers(config.data.workers),
                 precision=config.precision, on_progress=bar.update, on_bad=left_out.add,
             )  # fmt: skip
         values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
@@ -95,8 +95,9 @@ def _measures(
     with progress(f"variants of {list_name(config.data.test)}", len(videos)) as bar:
         found = features_of_variants(
             [encoder], dealt, clip, {name: VARIANTS[name] for name in NEEDED}, windows=config.windows,
-            batch_size=config.batch_size, workers=config.data.workers, seed=config.loading.seed,
-            precision=config.precision, on_progress=bar.update, on_bad=lambda _: None,
+            batch_size=config.batch_size, workers=reading_workers(config.data.workers),
+            seed=config.loading.seed, precision=config.precision,
+            on_progress=bar.update, on_bad=lambda _: None,
         )  # fmt: skip
     features = {name: values[:, 0] for name, values in found.features[0].items()}
     of = None if groups is None else [groups[int(place)] for place in found.places]

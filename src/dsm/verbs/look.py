@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dsm.data.lists import list_name, needed, read_list
-from dsm.distributed import best_device
+from dsm.distributed import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of
@@ -51,7 +51,7 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
     )  # fmt: skip
     measured = mass_of_list(
         looker, videos, title=f"maps of {run}", probe=config.probes[0], share=config.mix, at=config.paste_at,
-        windows=config.windows, motion=config.motion, workers=config.workers,
+        windows=config.windows, motion=config.motion, workers=reading_workers(config.workers),
     )  # fmt: skip
     rows = mass_rows(measured, groups, run=run, seed=seed, test=list_name(config.video))
     files = [config.out / RESULTS, config.out / "look.csv"]

@@ -175,7 +175,7 @@ def finetuning(config: RunRecipeConfig, recipe: FinetuneConfig, weights: str | N
     return replace(changed, out=config.out / "finetune", weights=weights or changed.weights)
 
 
-def _workers(config: RunRecipeConfig, part: RunConfig | None) -> int:
+def _workers(config: RunRecipeConfig, part: RunConfig | None) -> int | None:
     if config.data.workers is not None:
         return config.data.workers
     return part.data.workers if part else VideoTestData.workers

@@ -129,15 +129,15 @@ class LookConfig:
     motion: MotionKind = "difference"
     """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
-    workers: int = 1
-    """With --score: processes that decode videos."""
+    workers: int | None = None
+    """With --score: processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
     """Replace existing files."""
 
     def __post_init__(self) -> None:
-        if self.windows < 1 or min(self.workers, self.start or 0) < 0:
+        if self.windows < 1 or min(self.workers or 0, self.start or 0) < 0:
             raise UserError("windows must be at least 1; workers and start must not be below 0.")
         if not 0 <= self.mix <= 1 or not all(0 <= share <= 1 for share in self.paste_at or ()):
             raise UserError("mix and paste-at must be shares, from 0 to 1.")
@@ -232,8 +232,8 @@ class VideoTestData:
     """List of labelled videos."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
+    workers: int | None = None
+    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class VideoTestConfig:
     """Replace results of other settings in `out`."""
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1 or self.data.workers < 0:
+        if min(self.windows, self.batch_size) < 1 or (self.data.workers or 0) < 0:
             raise UserError("windows and batch-size must be at least 1, data.workers at least 0.")
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
@@ -282,8 +282,8 @@ class BiasData:
     """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
+    workers: int | None = None
+    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class BiasConfig:
     def __post_init__(self) -> None:
         if min(self.windows, self.batch_size) < 1:
             raise UserError("windows and batch-size must be at least 1.")
-        if self.data.workers < 0:
+        if (self.data.workers or 0) < 0:
             raise UserError("data.workers must not be below 0.")
         if not self.weights:
             raise UserError("give at least one of --weights.")
@@ -350,8 +350,8 @@ class ReportData:
     """Videos to test on."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
-    workers: int = 1
-    """Processes that decode videos."""
+    workers: int | None = None
+    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
 
 
 @dataclass(frozen=True)
@@ -394,5 +394,5 @@ class ReportConfig:
             raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
         if len(set(self.names)) < len(self.names):
             raise UserError("two of --names are the same.")
-        if self.windows < 1 or min(self.shown, self.maps, self.data.workers) < 0:
+        if self.windows < 1 or min(self.shown, self.maps, self.data.workers or 0) < 0:
             raise UserError("windows must be at least 1; shown, maps and data.workers must not be negative.")
