@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import LoadSettings
 from dsm.runs.card import CARD, card_text, code, fenced, is_untouched, write_card
-from dsm.runs.results import Row, write_results
+from dsm.runs.results import Row, command_line, write_results
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
 from dsm.verbs.card import CardConfig, card
@@ -206,3 +206,20 @@ def test_text_from_files_is_escaped() -> None:
     assert "\n<script>" not in text
     assert "\n# heading" not in text
     assert fenced("````\nx").startswith("`````\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/dsm", "demo", "--out", "a b"], "dsm demo --out 'a b'"),
+        (["/lib/dsm/__main__.py", "demo"], "dsm demo"),
+        (["/home/me/train.py", "--seed", "1"], "python train.py --seed 1"),
+        (["/lib/ipykernel_launcher.py", "-f", "/tmp/kernel.json"], "Python"),
+        ([""], "Python"),
+    ],
+)
+def test_a_run_records_what_started_it(
+    argv: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    assert command_line() == command

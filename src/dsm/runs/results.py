@@ -122,8 +122,13 @@ def rows_table(rows: Sequence[Row]) -> Table:
 
 
 def command_line() -> str:
-    """The running command, as typed."""
-    return shlex.join(["dsm", *sys.argv[1:]])
+    """The running command, as typed: a verb of `dsm`, or the script that called one."""
+    program, *words = sys.argv or [""]
+    name = Path(program).name
+    if name in ("", "-c") or name.startswith("ipykernel"):  # a notebook's arguments mean nothing
+        return "Python"
+    script = name.endswith(".py") and name != "__main__.py"
+    return shlex.join([*(["python", name] if script else ["dsm"]), *words])
 
 
 def write_results(path: Path, rows: list[Row], *, command: str | None = None) -> None:
