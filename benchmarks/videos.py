@@ -21,9 +21,9 @@ VIDEOS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-def make_video(path: Path, codec: str, options: dict[str, str], length: int = LENGTH) -> None:
+def make_video(path: Path, codec: str, options: dict[str, str], length: int = LENGTH, seed: int = 0) -> None:
     """A panning texture under a swinging patch, so that every kind of prediction is used."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (60, 70, 3)).repeat(10, 0).repeat(10, 1)
     picture = np.clip(coarse + rng.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
     with av.open(str(path), "w") as container:
