@@ -94,7 +94,7 @@ class DataConfig:
     batch_size: int = 16
     """Videos per step, over all processes and all `--optim.accumulate` parts."""
     workers: int | None = None
-    """Decoding processes per training process; by default 1, and beside a GPU up to 12, by its cores. 0
+    """Decoding processes per training process; by default 1, beside a GPU up to 12. 0
     decodes in the training process itself. The batches do not depend on it."""
     cache_mb: int = 0
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded

@@ -130,7 +130,7 @@ class LookConfig:
     """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     workers: int | None = None
-    """With --score: processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """With --score: processes that decode videos; by default 1, beside a GPU up to 12."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
@@ -233,7 +233,7 @@ class VideoTestData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, beside a GPU up to 12."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class BiasData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, beside a GPU up to 12."""
 
 
 @dataclass(frozen=True)
@@ -291,8 +291,8 @@ class BiasConfig:
     """Settings of `dsm bias`."""
 
     weights: tuple[Weights, ...]
-    """Runs, checkpoints (other tools' too), or `none` for random weights. A run of `dsm finetune` is tested
-    as it is; for an encoder, a linear probe is trained on its features."""
+    """Runs, checkpoints, published models (`hf:ID`), or `none` for random weights. A run of `dsm finetune` is
+    tested as it is; for an encoder, a linear probe is trained on its features."""
     data: BiasData
     out: Path
     """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""
@@ -306,7 +306,7 @@ class BiasConfig:
     quick: bool = False
     """Measure only the four numbers, without the field's measures and the card: 14 passes instead of 25."""
     names: tuple[str, ...] = ()
-    """Names for the models; by default those of their folders or files."""
+    """Names of the models; by default of their folders."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     windows: int = 3
@@ -351,7 +351,7 @@ class ReportData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, beside a GPU up to 12."""
 
 
 @dataclass(frozen=True)
