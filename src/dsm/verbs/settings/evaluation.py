@@ -119,7 +119,7 @@ class LookConfig:
     paste_at: tuple[float, float] | None = None
     """Where to paste the still actor, as shares of width and height; by default the calmest corner."""
     mix: float = 0.5
-    """Weight of the still frame when it is blended in."""
+    """Weight of the blended still frame."""
     colours: Colours = "inferno"
     """Colour map; all are safe for colour-blind readers."""
     root: Annotated[RootFolder | None, tyro.conf.arg(aliases=["--data.root"])] = None
@@ -130,7 +130,7 @@ class LookConfig:
     """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     workers: int | None = None
-    """With --score: processes that decode videos; by default 1, beside a GPU up to 12."""
+    """With --score: decoding processes; by default 1, on a GPU up to 12."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
