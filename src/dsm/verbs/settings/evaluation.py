@@ -301,8 +301,7 @@ class BiasConfig:
     `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, the numbers
     compare with published ones."""
     opposites: OppositesFile | None = None
-    """File with pairs of opposite classes, two names per line; by default pairs are found by their names,
-    such as left and right."""
+    """File with pairs of opposite classes, two names per line; by default names such as left and right."""
     quick: bool = False
     """Measure only the four numbers, without the field's measures and the card: 14 passes instead of 25."""
     names: tuple[str, ...] = ()
