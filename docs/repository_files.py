@@ -33,7 +33,12 @@ def page_of(path: Path) -> str:
 
 
 def contents(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__pycache__")))
+    """What a folder's page lists: no hidden files, and no weights, which are not text."""
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if not p.name.startswith((".", "__pycache__")) and p.suffix != ".safetensors"
+    )
 
 
 def resolve_links(app: Sphinx, doctree: nodes.document) -> None:
