@@ -179,7 +179,7 @@ def test_the_docs_command_has_the_settings_of_the_recipe() -> None:
     config = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
     recipe = find_recipe("still-camera").pretrain
     assert recipe is not None
-    data = replace(recipe.data, train=config.data.train, cache_mb=0)
+    data = replace(recipe.data, train=config.data.train, cache_mb=0, workers=None)
     settings = replace(recipe.settings, moco=config.settings.moco)
     assert replace(recipe, data=data, out=config.out, settings=settings) == config
 

@@ -111,7 +111,7 @@ def footage_of(
         on_progress(row + 1)
     times, times_from = begin_times(features.paths), "name"
     if not np.isfinite(times).any():
-        created = np.array([math.nan if info is None else info.created for _, info, _ in seen.values()])
+        created = np.array([info and info.created for _, info, _ in seen.values()], np.float64)  # None: NaN
         lengths = np.array([lasts for *_, lasts in seen.values()])
         found, doubtful = recording_times(created, lengths, len(set(names)), now=time.time())
         known = dict(zip(seen, found.tolist(), strict=True))

@@ -7,7 +7,6 @@ FFmpeg installed on the system.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -111,8 +110,8 @@ class VideoInfo:
     height: int
     fps: float
     """Frames per second; 0 if the file does not say."""
-    created: float = math.nan
-    """When it was created according to its metadata, in seconds since 1970, UTC; NaN if it does not say.
+    created: float | None = None
+    """When it was created according to its metadata, in seconds since 1970, UTC; None if it does not say.
     Cameras write when the recording began; a conversion often writes its own time."""
 
 
@@ -124,7 +123,8 @@ def probe(source: Source) -> VideoInfo:
     """
     if part := segment_of(source):
         whole = probe(part.file)
-        return replace(whole, frames=len(segment_frames(part)), created=whole.created + part.start)
+        begun = None if whole.created is None else whole.created + part.start
+        return replace(whole, frames=len(segment_frames(part)), created=begun)
     if is_folder(source):
         files = frame_files(source)
         height, width = read_series(files, [0], None, Deadline(source, None))[0][0].shape[:2]
@@ -143,13 +143,13 @@ def probe(source: Source) -> VideoInfo:
         )
 
 
-def _created(metadata: dict[str, str]) -> float:
-    """The ``creation_time`` of a container, such as ``2024-01-31T23:59:59.000000Z``; NaN if there is none."""
+def _created(metadata: dict[str, str]) -> float | None:
+    """The ``creation_time`` of a container, such as ``2024-01-31T23:59:59.000000Z``; None without one."""
     text = metadata.get("creation_time", "")[:19].replace("T", " ")
     try:
         return datetime.strptime(f"{text} +0000", "%Y-%m-%d %H:%M:%S %z").timestamp()
     except ValueError:
-        return math.nan
+        return None
 
 
 def frame_count(source: Source) -> int:
