@@ -130,7 +130,7 @@ class LookConfig:
     """With --score: find motion by frame `difference` or by optical `flow` (needs OpenCV)."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     workers: int | None = None
-    """With --score: processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """With --score: processes that decode videos; by default 1, or up to 12 beside a GPU."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     overwrite: bool = False
@@ -233,7 +233,7 @@ class VideoTestData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class BiasData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ class ReportData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, and beside a GPU up to 12, by its cores."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
