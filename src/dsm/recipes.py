@@ -231,11 +231,11 @@ def _small() -> Recipe:
     """For a few hundred of your own videos on one CPU or GPU: settings that train in hours."""
     clip = ClipConfig(frames=16, stride=2, resize=128, size=112)
     pretrain = PretrainConfig(
-        data=DataConfig(NOWHERE, batch_size=16, workers=1), out=NOWHERE, backbone="r3d18", pooling="avgmax",
+        data=DataConfig(NOWHERE, batch_size=16), out=NOWHERE, backbone="r3d18", pooling="avgmax",
         steps=3000, clip=clip,
     )  # fmt: skip
     finetune = FinetuneConfig(
-        data=FinetuneData(NOWHERE, batch_size=16, workers=1), out=NOWHERE, epochs=30, clip=clip,
+        data=FinetuneData(NOWHERE, batch_size=16), out=NOWHERE, epochs=30, clip=clip,
         optim=OptimConfig("adamw", lr=3e-4), head=ClassifyConfig(dropout=0),
     )  # fmt: skip
     notes = (

@@ -279,7 +279,7 @@ class BiasData:
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
-    """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
+    """A second test list, shown beside the first; for MotionScenes, test_conflict.txt."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
