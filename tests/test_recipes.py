@@ -179,6 +179,7 @@ def test_the_docs_command_has_the_settings_of_the_recipe() -> None:
     config = tyro.cli(PretrainConfig, args=shlex.split(line)[3:])
     recipe = find_recipe("still-camera").pretrain
     assert recipe is not None
+    assert (recipe.data.workers, recipe.data.cache_mb) == (1, 1500)  # each worker has its own cache
     data = replace(recipe.data, train=config.data.train, cache_mb=0, workers=None)
     settings = replace(recipe.settings, moco=config.settings.moco)
     assert replace(recipe, data=data, out=config.out, settings=settings) == config

@@ -45,7 +45,7 @@ class ExtractSettings:
     batch_size: int = 8
     """Videos per batch."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, beside a GPU up to 12."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
     tokens: int = 0
     """Write this many token vectors per video instead of one feature, for the attentive probe of `dsm probe`.
     If the encoder has more, neighbouring ones are averaged."""

@@ -94,8 +94,8 @@ class DataConfig:
     batch_size: int = 16
     """Videos per step, over all processes and all `--optim.accumulate` parts."""
     workers: int | None = None
-    """Decoding processes per training process; by default 1, beside a GPU up to 12. 0
-    decodes in the training process itself. The batches do not depend on it."""
+    """Decoding processes per training process; by default 1, or up to 12 beside a GPU. 0: the process itself
+    decodes. The batches do not depend on it."""
     cache_mb: int = 0
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
     once; several workers each keep their own copies, so prefer `dsm data pack` then."""

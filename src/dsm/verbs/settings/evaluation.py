@@ -233,7 +233,7 @@ class VideoTestData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, beside a GPU up to 12."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -279,11 +279,11 @@ class BiasData:
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
-    """A second test list, whose accuracy is shown beside the first; for MotionScenes, test_conflict.txt."""
+    """A second test list, shown beside the first; for MotionScenes, test_conflict.txt."""
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, beside a GPU up to 12."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ class ReportData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, beside a GPU up to 12."""
+    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
 
 
 @dataclass(frozen=True)
