@@ -106,14 +106,19 @@ def learn_first(options: Options, seed: int) -> Path:
             optimizer.step()
             schedule.step()
             bar.update(step + 1, f"  loss {float(loss.detach()):.3f}")
+    save_published(model, CLIP, folder)
+    return folder
+
+
+def save_published(model: Any, clip: ClipConfig, folder: Path) -> None:
+    """Save a model of transformers as its authors do, with the settings of its processor."""
     processor = {
-        "size": {"shortest_edge": CLIP.resize}, "crop_size": {"height": CLIP.size, "width": CLIP.size},
+        "size": {"shortest_edge": clip.resize}, "crop_size": {"height": clip.size, "width": clip.size},
         "image_mean": IMAGENET.mean, "image_std": IMAGENET.std,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "preprocessor_config.json", json_text(processor))
     model.save_pretrained(folder)
-    return folder
 
 
 def pixels(listed: Path) -> Tensor:

@@ -28,9 +28,8 @@ from dsm.data.groups import read_groups
 from dsm.data.lists import read_list, write_list
 from dsm.data.settings import ClipConfig
 from dsm.extras import load_extra
-from dsm.files import json_text, write_text
+from dsm.files import write_text
 from dsm.models.checkpoint_file import checkpoint_of
-from dsm.models.families import IMAGENET
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig
@@ -120,14 +119,7 @@ def learn_pictures(folder: Path, train: Path, options: Options) -> Path:
             loss.backward()
             optimizer.step()
             bar.update(step + 1, f"  loss {float(loss.detach()):.3f}")
-    processor = {
-        "size": {"shortest_edge": PICTURE.resize},
-        "crop_size": {"height": PICTURE.size, "width": PICTURE.size},
-        "image_mean": IMAGENET.mean, "image_std": IMAGENET.std,
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "preprocessor_config.json", json_text(processor))
-    model.save_pretrained(folder)
+    adapt.save_published(model, PICTURE, folder)
     return folder
 
 

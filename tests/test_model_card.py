@@ -213,7 +213,7 @@ def test_text_from_files_is_escaped() -> None:
     [
         (["/usr/bin/dsm", "demo", "--out", "a b"], "dsm demo --out 'a b'"),
         (["/lib/dsm/__main__.py", "demo"], "dsm demo"),
-        (["/home/me/train.py", "--seed", "1"], "python train.py --seed 1"),
+        (["scripts/train.py", "--seed", "1"], "python train.py --seed 1"),
         (["/lib/ipykernel_launcher.py", "-f", "/tmp/kernel.json"], "Python"),
         ([""], "Python"),
     ],

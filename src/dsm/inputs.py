@@ -49,7 +49,7 @@ def path_of(weights: str | Path) -> Path:
 def lasting_name(weights: str | Path) -> str:
     """A name of weights valid in any folder: paths become absolute; ids, ``none`` and ``motion`` stay."""
     found, path = published(weights), path_of(weights)
-    if not path.exists() or path in SHIPPED.values():
+    if weights in SHIPPED or not path.exists():
         return str(weights)
     return f"{found[0]}:{path.absolute()}" if found else str(path.absolute())
 
