@@ -22,7 +22,7 @@ from dsm.data.cameras import begin_times, cameras_of, clock, recording_times
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
-from dsm.evaluate.explore import centred, duplicate_groups, explore, rarest, same_camera
+from dsm.evaluate.explore import centred, duplicate_groups, evened, explore, rarest, same_camera
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import best_first, footage_of, names_in
@@ -76,12 +76,35 @@ def test_oddness_equals_a_slow_reference_and_skips_clips_of_the_same_video() -> 
     unit = features.features / np.linalg.norm(features.features, axis=1, keepdims=True)
     rows = unit - unit.mean(0)
     np.testing.assert_allclose(centred(features.features), rows, atol=1e-6)
+    # The distances in components of evened variance equal those in the original axes, rotated back.
+    variances, axes = np.linalg.eigh(np.cov(rows.T.astype(np.float64)))
+    rows = rows @ axes @ np.diag(variances**-0.25)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     for row in range(0, len(rows), 7):
         distances = [
             1 - float(rows[row] @ rows[other]) for other in range(len(rows)) if videos[other] != videos[row]
         ]
         assert found.oddness[row] == pytest.approx(np.mean(sorted(distances)[:4]), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_places_and_light_do_not_hide_a_rare_motion(seed: int) -> None:
+    """Places and light differ far more than the four motions; three of 1,200 clips move otherwise."""
+    rng = np.random.default_rng(seed)
+    places, motions, odd = np.repeat(np.arange(20), 60), np.tile(np.arange(4), 300), [5, 6, 7]
+    motions[odd] = 4
+    light = 2 * rng.standard_normal((len(places), 4))
+    rows = np.concatenate([6 * np.eye(20)[places], np.eye(5)[motions], light], axis=1)
+    rows = (rows + 0.1 * rng.standard_normal(rows.shape)).astype(np.float32)
+    videos = [str(row) for row in range(len(rows))]
+    assert set(odd) <= set(rarest(explore(rows, videos).oddness, videos, 60))
+
+
+def test_features_without_variance_in_some_directions_stay_finite() -> None:
+    rng = np.random.default_rng(0)
+    rows = centred(np.repeat(rng.standard_normal((20, 3)), 2, axis=1).astype(np.float32))
+    assert np.linalg.matrix_rank(evened(rows), tol=0.05) <= 3
+    assert np.isfinite(evened(np.zeros((20, 6), np.float32))).all()
 
 
 def test_the_clips_of_a_single_long_video_are_compared_with_each_other() -> None:

@@ -2,6 +2,9 @@
 
 Features are centred (the mean over all clips is subtracted) before their cosines are taken: the features of
 most encoders lie in a narrow cone, in which all cosines are near 1.
+
+How rare a clip is, is measured in :func:`evened` features. In the others a few directions, often those of
+the place, hold most of the variance and hide all else.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ CORE = 5
 MAPPED = 3000
 """Most clips placed by t-SNE, which takes minutes for ten thousand; others are placed near their nearest."""
 AMONG = 3
+LEAST = 1e-3
+"""Smallest standard deviation that evening divides by, as a share of the largest."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,28 @@ class Explored:
     near: Neighbours
     """The nearest clips by the cosine of centred features; see :func:`apart_ids`."""
     oddness: NDArray[np.float64]
-    """(n,): mean cosine distance to the nearest clips, in [0, 2]; high for rare clips."""
+    """(n,): mean cosine distance of evened features to the nearest clips, in [0, 2]; high for rare clips."""
 
 
 def centred(features: Matrix) -> Matrix:
     """Unit features (n, d) minus their mean."""
     rows = unit_rows(np.asarray(features, np.float32))
     return np.asarray(rows - rows.mean(0), np.float32)
+
+
+def evened(rows: Matrix) -> Matrix:
+    """Centred rows (n, d) with more even variances: (n, min(n, d)) principal components, each divided by the
+    square root of its standard deviation.
+
+    This is halfway to whitening, which would amplify mere noise.
+    """
+    if not np.ptp(rows, axis=0).any():
+        return rows
+    pca = PCA()
+    parts = pca.fit_transform(rows)
+    deviations = np.sqrt(np.maximum(pca.explained_variance_, 0))
+    # Components of almost no variance are not divided by their own deviation: it may be that of rounding.
+    return np.asarray(parts / np.sqrt(np.maximum(deviations, LEAST * deviations[0])), np.float32)
 
 
 def explore(
@@ -72,7 +92,7 @@ def explore(
     near = nearest(rows, rows, k, apart=(ids, ids))
     clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
     return Explored(
-        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(near, k)
+        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(rows, ids, k)
     )
 
 
@@ -122,10 +142,21 @@ def typical_of(rows: Matrix, clusters: NDArray[np.int64]) -> list[NDArray[np.int
     return result
 
 
-def oddness_of(near: Neighbours, k: int) -> NDArray[np.float64]:
-    """(n,): mean cosine distance to the k nearest (Angiulli & Pizzuti 2002); 2 if there is none."""
-    known = near.places[:, :k] >= 0
-    distance = np.where(known, 1 - near.similarities[:, :k].astype(np.float64), 0.0)
+def oddness_of(rows: Matrix, ids: Ids, k: int) -> NDArray[np.float64]:
+    """How rare each clip is: the mean cosine distance of its evened features to the k nearest (Angiulli &
+    Pizzuti 2002).
+
+    Args:
+        rows: (n, d), centred.
+        ids: (n,), see :func:`apart_ids`.
+
+    Returns:
+        (n,) in [0, 2]; 2 for a clip without neighbours.
+    """
+    even = evened(rows)
+    near = nearest(even, even, k, apart=(ids, ids))
+    known = near.places >= 0
+    distance = np.where(known, 1 - near.similarities.astype(np.float64), 0.0)
     count = known.sum(1)
     return np.where(count > 0, distance.sum(1) / np.maximum(count, 1), 2.0)
 
@@ -155,9 +186,7 @@ def rarest_of_groups(
         own_videos = [videos[row] for row in own.tolist()]
         if len(set(own_videos)) < k + 2:
             continue
-        apart = apart_ids(own_videos, k)
-        near = nearest(rows[own], rows[own], k, apart=(apart, apart))
-        odd = oddness_of(near, k)
+        odd = oddness_of(rows[own], apart_ids(own_videos, k), k)
         found[str(name)] = own[rarest(odd, own_videos, most)].tolist()
     return found
 
