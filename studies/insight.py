@@ -5,7 +5,8 @@ random weights. The truth is known:
 
 - *clusters*: adjusted mutual information (AMI; Vinh et al. 2010) of the clusters with the motions and with
   the scene families, clips in no cluster counted as one; 0 is chance;
-- *oddities*: one motion occurs three times only; how many of the three are among the 20 rarest clips;
+- *oddities*: each motion in turn is left out except for three of its videos; how many of the three are
+  among the 20 rarest clips;
 - *duplicates*: copies of some videos, encoded again, cropped, or begun a second later; precision of the
   pairs in one group, and recall of each kind of copy;
 - *alerts*: over random halves of the same footage as archive and new, the share of alarms at a stated 5 %.
@@ -38,7 +39,15 @@ from dsm.data.cameras import cameras_of
 from dsm.data.groups import read_groups
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.errors import UserError
-from dsm.evaluate.explore import NOISE, duplicate_groups, explore, rarest
+from dsm.evaluate.explore import (
+    NOISE,
+    apart_ids,
+    centred,
+    duplicate_groups,
+    explore,
+    oddness_of,
+    rarest,
+)
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.novelty import novelty
@@ -52,9 +61,10 @@ from dsm.video.write import write_video
 RUNS = ("random", "moco", "dsm")
 COPIES = ("encoded again", "cropped", "a second later")
 FPS = 24
-ODD, TIMES = 9, 3
-"""The motion that is odd, and how often it occurs."""
-RAREST, SPLITS, RATE = 20, 20, 0.05
+TIMES = 3
+"""How often a rare motion occurs."""
+RAREST, NEIGHBOURS = ExploreConfig.rarest, ExploreConfig.neighbours
+SPLITS, RATE = 20, 0.05
 RATES = (0.01, 0.05, 0.1)
 """False-alarm rates stated for real cameras."""
 WHERE = ("same cameras", "other cameras")
@@ -68,7 +78,7 @@ class Options:
     out: Path = Path("runs/insight")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     videos: int = 2200
-    """Videos explored, of which those of the odd motion are left out but for three."""
+    """Videos explored."""
     copied: int = 50
     """Videos with a copy of each kind."""
     steps: int = 800
@@ -83,18 +93,15 @@ class Options:
 
 
 def plant(folder: Path, options: Options, seed: int) -> tuple[Path, dict[str, tuple[str, str]]]:
-    """Write the list to explore, without labels: most videos, three of the odd motion, and copies.
+    """Write the list to explore, without labels: all videos, and copies of some.
 
     Returns:
         The list, and copy -> (original, kind).
     """
     videos = read_list(folder / "train.txt")
     rng = np.random.default_rng([seed, 37])
-    odd = np.flatnonzero(videos.labels == ODD)
-    kept = np.setdiff1d(np.arange(len(videos)), rng.permutation(odd)[TIMES:])
-    usual = kept[videos.labels[kept] != ODD]
     of: dict[str, tuple[str, str]] = {}
-    for place in rng.permutation(usual)[: options.copied].tolist():
+    for place in rng.permutation(len(videos))[: options.copied].tolist():
         original = videos.paths[place]
         frames = dsm.read_clip(videos.file(place), frames=int(videos.frames[place]), stride=1)
         edge = frames.shape[1] // 20 * 2
@@ -103,7 +110,7 @@ def plant(folder: Path, options: Options, seed: int) -> tuple[Path, dict[str, tu
             path = f"copies/{kind.replace(' ', '-')}-{place:05d}.mp4"
             write_video(folder / path, copy, fps=FPS, crf=30 if kind == COPIES[0] else 20)
             of[path] = original, kind
-    paths = [*(videos.paths[place] for place in kept.tolist()), *of]
+    paths = [*videos.paths, *of]
     hidden = np.full(len(paths), -1)
     write_list(folder / "hidden.txt", VideoList(paths, hidden, hidden, folder))
     return folder / "hidden.txt", of
@@ -123,13 +130,24 @@ def measure(
         "ami_family": float(adjusted_mutual_info_score(family, found.clusters)),
         "in_clusters": float((found.clusters != NOISE).mean()),
     }
-    odd = sorted(set(motion), key=motion.count)[0]
-    first = rarest(found.oddness, footage.paths, RAREST)
-    values["oddities"] = sum(motion[row] == odd for row in first) / TIMES
-    values["oddities_chance"] = RAREST / len(footage)
+    values |= oddities(footage, np.array(motion), seed)
     values |= duplicates(features, of)
     values["alarms"] = float(np.mean(alarms(footage.features, footage.paths)))
     return [Row(run, seed, "hidden", name, value, None, None, len(footage)) for name, value in values.items()]
+
+
+def oddities(footage: Features, motion: NDArray[np.str_], seed: int) -> dict[str, float]:
+    """The share of three videos of a rare motion among the rarest clips: for each motion, and their mean."""
+    values, rng = {}, np.random.default_rng([seed, 41])
+    for odd in np.unique(motion).tolist():
+        own = rng.permutation(np.flatnonzero(motion == odd))
+        kept = np.setdiff1d(np.arange(len(motion)), own[TIMES:])
+        paths = [footage.paths[row] for row in kept.tolist()]
+        oddness = oddness_of(centred(footage.features[kept]), apart_ids(paths, NEIGHBOURS), NEIGHBOURS)
+        found = motion[kept[rarest(oddness, paths, RAREST)]] == odd
+        values[f"oddities, {odd}"] = float(found.sum() / TIMES)
+    mean = float(np.mean(list(values.values())))
+    return {"oddities": mean, "oddities_chance": RAREST / len(kept), **values}
 
 
 def _truth(table: Path) -> tuple[dict[str, str], dict[str, str]]:
