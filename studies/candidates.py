@@ -27,11 +27,9 @@ class Candidate:
 
 
 MIXED = DsmConfig()
-"""The defaults: the loss in both directions; the scene of both clips is bent and, over half of the training
-and as far as the encoder can follow, more and more exchanged; a separate loss pushes from a clip that
-differs from the positive in its broken motion alone."""
-FULL = replace(MIXED.sld, paced=False)
-"""The scene is exchanged in full, however little the encoder can do."""
+"""The defaults: the loss in both directions; the scene of both clips is bent and, over half of the training,
+more and more exchanged; a separate loss pushes from a clip that differs from the positive in its broken
+motion alone; the embeddings of a batch have mean 0."""
 PASSES, KEYS_PASSES = 9, 5
 """Per step of `dsm`, with gradients through all views, and with a momentum encoder, which needs none, for
 positive and negative."""
@@ -54,6 +52,7 @@ def _dsm(config: DsmConfig = MIXED, passes: int = PASSES) -> Candidate:
 
 MOCO = {
     "moco": _moco(),
+    "moco-mlp": _moco(MocoConfig(head="mlp")),
     "moco-symmetric": _moco(MocoConfig(symmetric=True), SYMMETRIC_PASSES),
     "moco-colours": _moco(jitter=1.0),
     "moco-joint": _moco(JOINT, JOINT_PASSES),
@@ -62,11 +61,11 @@ MOCO = {
 }
 DSM = {
     "dsm": _dsm(),
-    "dsm-unpaced": _dsm(replace(MIXED, sld=FULL)),
-    "dsm-one-way": _dsm(replace(MIXED, symmetric=False, sld=FULL)),
+    "dsm-mlp": _dsm(replace(MIXED, head="mlp")),
+    "dsm-one-way": _dsm(replace(MIXED, symmetric=False, head="mlp")),
     "dsm-keys": _dsm(replace(MIXED, joint=False), passes=KEYS_PASSES),
     "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
-    "dsm-partly": _dsm(replace(MIXED, sld=replace(FULL, mixing_strength=0.7))),
+    "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),
     "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),
     "dsm-bend": _dsm(replace(MIXED, sld=SpatialMix(strength=0.5), sld_on="anchor", look="own")),
     "dsm-one-softmax": _dsm(replace(MIXED, motion_weight=0.0)),

@@ -81,19 +81,15 @@ def test_a_step_reads_numbers_once(
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("paced", [False, True])
-def test_a_view_is_rendered_on_its_device_and_nothing_is_read_back(
-    fake: FakeTensorMode, kind: str, paced: bool
-) -> None:
+def test_a_view_is_rendered_on_its_device_and_nothing_is_read_back(fake: FakeTensorMode, kind: str) -> None:
     weights = {name: float(name == kind) for name in SpatialMix.kind_names()}
-    view = View("anchor", spatial=SpatialMix(**weights, paced=paced, ramp=0.5))
+    view = View("anchor", spatial=SpatialMix(**weights, ramp=0.5))
     drawn = draw_views([view], Augment(light=0.3), np.arange(4), 20, np.random.default_rng(0))[0].parameters
     parameters = {
         name: torch.empty(3, *one.shape, dtype=torch.float32, device="meta") for name, one in drawn.items()
     }
     clips = {"anchor": torch.empty(3, 4, 24, 24, 3, dtype=torch.uint8, device="meta")}
-    level = torch.empty((), device="meta")
-    found = render_view(view, clips, parameters, progress=0.2, level=level)
+    found = render_view(view, clips, parameters, progress=0.2)
     assert found.device.type == "meta"
     assert found.shape == (3, 3, 4, 24, 24)
 
@@ -102,10 +98,3 @@ def test_flow_is_rendered_on_its_device_and_nothing_is_read_back(fake: FakeTenso
     clips = {"anchor": torch.empty(3, 4, 24, 24, 2, device="meta")}
     parameters = {"affine": torch.empty(3, 2, 2, device="meta")}
     assert render_view(View("anchor"), clips, parameters, "flow").device.type == "meta"
-
-
-def test_clips_that_are_moved_to_the_cpu_take_the_level_of_a_method_on_a_gpu(fake: FakeTensorMode) -> None:
-    mix = SpatialMix(smooth=0, exchange=1, paced=True)
-    draws = {"exchange": torch.empty(3, 4)}
-    clip = torch.empty(3, 3, 4, 24, 24)
-    assert mix.mix(clip, draws, level=torch.empty((), device="meta")).device.type == "cpu"

@@ -45,7 +45,7 @@ ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "on
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs dsm-video[export]")
 REPOSITORY = Path(__file__).parents[1]
 ABOUT = {"backbone": "tiny", "model": {"pooling": "avgmax"}, "head": None}
-HEAD = {"dim": 16, "kind": "mlp"}
+HEAD = {"dim": 16, "kind": "mlp-bn"}
 CLIP = {"frames": 4, "stride": 2, "resize": 40, "size": 32, "modality": "flow"}
 
 

@@ -347,26 +347,6 @@ def test_pictures_have_their_own_mixing_strength() -> None:
         SpatialMix(mixing_strength=-1)
 
 
-@pytest.mark.parametrize("kind", ["exchange", "background"])
-def test_a_paced_mix_exchanges_in_part_until_the_encoder_is_able(kind: str) -> None:
-    clip = 0.4 + 0.2 * clips(40)
-    off = {"smooth": 0, kind: 1, "mixing_strength": 0.8}
-    mix, plain = SpatialMix(**off, paced=True), SpatialMix(**off)  # type: ignore[arg-type]
-    draws = mix.draw_batch(40, 5, clip)
-    parts = draws[kind][:, 3]
-    assert 0 <= float(parts.min()) < 0.1
-    assert 0.9 < float(parts.max()) <= 1
-    whole = plain.mix(clip, {kind: draws[kind][:, :3]}) - clip
-    assert 5 < int((parts <= 0.5).sum()) < 35
-    for level, shares in (
-        (1.0, torch.ones(40)), (0.5, torch.where(parts <= 0.5, 1, 2 * parts - 1)), (torch.tensor(0.0), parts)
-    ):  # fmt: skip
-        changed = mix.mix(clip, draws, level=level) - clip
-        expected = whole * shares[:, None, None, None, None]
-        assert torch.allclose(changed, expected, atol=1e-5)
-    assert torch.allclose(mix(clip, seed=5), plain.mix(clip, {kind: draws[kind][:, :3]}), atol=1e-5)
-
-
 def test_a_mix_of_one_kind_is_that_kind() -> None:
     clip = clips()
     for name in EVERY:

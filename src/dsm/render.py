@@ -71,7 +71,6 @@ def render_view(
     parameters: dict[str, Tensor],
     modality: ModalityName = "rgb",
     progress: float = 1.0,
-    level: Tensor | float = 1.0,
 ) -> Tensor:
     """Render a view for a batch of cropped clips.
 
@@ -79,12 +78,11 @@ def render_view(
         clips: of all views by name: uint8 (B, T, H, W, 3), or flow in pixels, float (B, T, H, W, 2).
         parameters: what :func:`dsm.views.draw_views` drew for this view, stacked, on the clips' device.
         progress: from 0 to 1 over the training; SLD with a ramp grows with it.
-        level: from 0 to 1; paced SLD grows with it (``dsm/methods/pace.py``).
 
     Returns:
         float32 (B, C, T, H, W), the input of a network.
     """
-    return to_network(disturb_view(view, clips, parameters, progress, level), modality)
+    return to_network(disturb_view(view, clips, parameters, progress), modality)
 
 
 def disturb_view(
@@ -92,7 +90,6 @@ def disturb_view(
     clips: Clips,
     parameters: dict[str, Tensor],
     progress: float = 1.0,
-    level: Tensor | float = 1.0,
 ) -> Tensor:
     """Like :func:`render_view`, but RGB in [0, 1] or flow in pixels, for display."""
     clip = clips[view.name]
@@ -110,7 +107,7 @@ def disturb_view(
             # The mixed-in picture and its position belong to the look, so both come from the look's clip.
             other = view.look_of if view.spatial.mixes else None
             seen = _coloured(clips[other], parameters) if other else None
-            x = view.spatial.mix(x, draws, seen, progress, level)
+            x = view.spatial.mix(x, draws, seen, progress)
         grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid, view.spatial.padding if view.spatial else "reflection")

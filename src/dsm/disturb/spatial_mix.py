@@ -51,9 +51,6 @@ class SpatialMix:
     """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default of the kind."""
     mixing_strength: float = 1.0
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
-    paced: bool = False
-    """While the encoder hardly finds the positives, mix less of the picture into some of the clips, down to
-    none: the batch then holds easy pairs too. For `dsm`; other methods mix in full."""
     together: bool = False
     """Give each sample both a kind that bends the picture and a kind that mixes a picture in."""
     ramp: float = 0.0
@@ -113,21 +110,14 @@ class SpatialMix:
         return kinds
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
-        """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen.
-
-        If ``paced``, one more number follows the draws of an ``Appearance``, for :meth:`mix`.
-        """
+        """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
         kinds = self.kinds()
         mixing = _mixing(kinds)
         groups = [list(kinds)]
         if self.together:
             groups = [[name for name in kinds if name not in mixing], mixing]
         chosen = [self._choose(group, rng) for group in groups if group]
-        draws = {}
-        for name, kind in kinds.items():
-            draws[name] = kind.draw(rng)
-            if self.paced and name in mixing:
-                draws[name] = np.append(draws[name], np.float32(rng.random()))
+        draws = {name: kind.draw(rng) for name, kind in kinds.items()}
         return {name: draw if name in chosen else np.zeros_like(draw) for name, draw in draws.items()}
 
     def _choose(self, names: list[str], rng: np.random.Generator) -> str:
@@ -160,31 +150,22 @@ class SpatialMix:
         draws: dict[str, Tensor],
         seen: Tensor | None = None,
         progress: float = 1.0,
-        level: Tensor | float = 1.0,
     ) -> Tensor:
         """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
             progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
-            level: from 0 to 1, for ``paced``: the share of clips in which the picture is mixed in at the
-                full strength; for each other clip, a share of the strength is drawn from 0 to 1.
         """
         import torch
 
         from dsm.disturb.appearance import Appearance
 
         seen = clip if seen is None else seen
-        if isinstance(level, torch.Tensor):
-            level = level.to(clip.device)  # a method's level is on the method's device
         grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):
                 share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
-                if self.paced:
-                    rest, drawn = rest[:, :-1], rest[:, -1:]
-                    part = (drawn - level) / torch.as_tensor(1 - level).clamp(min=1e-6)
-                    share = torch.where(drawn <= level, share, share * part)
                 clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
         return clip
 

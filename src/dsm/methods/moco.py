@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from dsm.methods.gather import gather, rows_of_others
 from dsm.methods.losses import info_nce, motion_loss
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
-from dsm.methods.pace import Pace
 from dsm.methods.settings import MocoConfig
 from dsm.methods.step import StepOutput
 from dsm.models.heads import Embedder
@@ -41,13 +40,6 @@ class Moco(nn.Module):
             for i in range(config.negatives)
         )
         self.views = (anchor, positive, *broken)
-        paced = any(view.spatial and view.spatial.paced for view in self.views)
-        self.pace = Pace() if paced else None
-
-    @property
-    def level(self) -> Tensor | float:
-        """How hard scenes may be broken now, from 0 to 1."""
-        return self.pace.level if self.pace else 1.0
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         c = self.config
@@ -62,31 +54,22 @@ class Moco(nn.Module):
         positive, *broken = keys
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
         all_keys = gather(positive)  # (P B, D)
-        if self.pace:
-            self.pace.see(anchor, all_keys)
         loss = self._loss(anchor, positive, all_keys, negatives)
         if anchor_key is not None:
             back = self._loss(self.query(views["positive"]), anchor_key, gather(anchor_key), negatives)
             loss = (loss + back) / 2
-        return StepOutput(loss, anchor.detach(), positive, negatives, all_keys, self._metrics())
+        return StepOutput(loss, anchor.detach(), positive, negatives, all_keys)
 
     def _forward_jointly(self, views: dict[str, Tensor]) -> StepOutput:
         clips = [views[view.name] for view in self.views]
         anchor, positive, *broken = self.query(torch.cat(clips)).chunk(len(clips))  # (B, D) each
         negatives = torch.stack(broken, dim=1) if broken else None  # (B, N, D)
         all_keys = gather(positive)  # (P B, D)
-        if self.pace:
-            self.pace.see(anchor, all_keys)
         loss = self._loss(anchor, positive, all_keys, negatives)
         if self.config.symmetric:
             loss = (loss + self._loss(positive, anchor, gather(anchor), negatives)) / 2
         detached = negatives.detach() if negatives is not None else None
-        return StepOutput(
-            loss, anchor.detach(), positive.detach(), detached, all_keys.detach(), self._metrics()
-        )
-
-    def _metrics(self) -> dict[str, Tensor] | None:
-        return {"sld_level": self.pace.level} if self.pace else None
+        return StepOutput(loss, anchor.detach(), positive.detach(), detached, all_keys.detach())
 
     def _loss(self, query: Tensor, key: Tensor, all_keys: Tensor, negatives: Tensor | None) -> Tensor:
         c = self.config
@@ -111,5 +94,3 @@ class Moco(nn.Module):
             self.key.follow(self.query, ramped(c.momentum, progress) if c.ramp else c.momentum)
         if keys is not None:
             self.queue.push(keys)
-        if self.pace:
-            self.pace.after_step()

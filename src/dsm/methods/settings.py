@@ -30,8 +30,9 @@ class MocoConfig:
     """Raise the momentum to 1 over the training, along a cosine."""
     dim: int = 128
     """Dimensions of the embedding in which clips are compared."""
-    head: HeadKind = "mlp"
-    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
+    head: HeadKind = "mlp-bn"
+    """The projection head: `linear` as in the paper, `mlp` with BatchNorm in its hidden layer, or `mlp-bn`
+    with BatchNorm after its output too, which prevents that all embeddings become alike."""
     queue: int = 0
     """Number of keys of earlier clips used as negatives; old keys need a high momentum (the paper: 3569 or
     16384)."""
@@ -88,13 +89,10 @@ class DsmConfig(MocoConfig):
     encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner. Costs
     more."""
     sld: SpatialMix = field(
-        default_factory=lambda: SpatialMix(
-            smooth=1, exchange=1, together=True, paced=True, strength=0.5, ramp=0.5
-        )
+        default_factory=lambda: SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
     )
     """How the scene is broken: the weight of each kind. By default the picture is bent a little and, over the
-    first half of the training or longer, its scene is more and more exchanged for another video's, as far as
-    the encoder can follow.
+    first half of the training, its scene is more and more exchanged for another video's.
     `--dsm.sld.strength 0 --dsm.sld.mixing-strength 0` leaves the scene intact."""
     sld_on: SldOn = "both"
     """Whose scene is broken (the paper's code: the anchor's)."""
@@ -122,7 +120,7 @@ class DsmTripletConfig:
     dim: int = 128
     """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
-    """The projection head: `linear` as in the paper, or `mlp` with BatchNorm."""
+    """The projection head: `linear` as in the paper, `mlp` or `mlp-bn` with BatchNorm."""
     sld: SpatialMix = field(default_factory=SpatialMix)
     """How the anchor's scene is broken: the weight of each kind."""
     tld: TemporalMix = field(default_factory=TemporalMix)
@@ -168,7 +166,7 @@ class SimclrConfig:
     dim: int = 128
     """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
-    """The projection head: `linear`, or `mlp` with BatchNorm."""
+    """The projection head: `linear`, `mlp` or `mlp-bn` with BatchNorm."""
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.temperature <= 0:

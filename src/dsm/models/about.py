@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from dsm.limits import SETTING
+from dsm.models.settings import HeadKind
 from dsm.untrusted import checked, parse_json
 
 
@@ -12,7 +13,7 @@ class ProjectionHead(TypedDict):
     """A projection head, as in :mod:`dsm.models.heads`."""
 
     dim: int
-    kind: Literal["linear", "mlp"]
+    kind: HeadKind
 
 
 class Pictures(TypedDict):

@@ -15,17 +15,20 @@ from dsm.models.settings import HeadKind
 def projection_head(inputs: int, outputs: int, kind: HeadKind) -> nn.Module:
     """A map from features to the embedding in which clips are compared.
 
-    ``linear`` is the paper's; ``mlp`` has a hidden layer with BatchNorm (Chen et al. 2020),
-    which short schedules need.
+    ``linear`` is the paper's; ``mlp`` has a hidden layer with BatchNorm (Chen et al. 2020), which short
+    schedules need; ``mlp-bn`` also has BatchNorm, without scale and shift, after its last layer (Chen, Xie &
+    He 2021, MoCo v3). Embeddings of a batch then have mean 0 in each dimension, so they cannot all become
+    alike. Without it they do when views are too different to be recognised, and hardly recover.
     """
     if kind == "linear":
         return nn.Linear(inputs, outputs)
-    return nn.Sequential(
+    layers = [
         nn.Linear(inputs, inputs, bias=False),
         nn.BatchNorm1d(inputs),
         nn.ReLU(inplace=True),
         nn.Linear(inputs, outputs),
-    )
+    ]
+    return nn.Sequential(*layers, *([nn.BatchNorm1d(outputs, affine=False)] if kind == "mlp-bn" else []))
 
 
 class Classifier(nn.Module):

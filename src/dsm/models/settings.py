@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RANDOM = "none"
 Init = Literal["own", "xavier"]
 Head = Literal["projection", "classifier"]
-HeadKind = Literal["linear", "mlp"]
+HeadKind = Literal["linear", "mlp", "mlp-bn"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
 Precision = Literal["fp32", "bf16", "fp16"]
 BACKBONES = (

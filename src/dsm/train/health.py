@@ -162,6 +162,6 @@ class Health:
             f"embedding for all clips (spread {width:.4f} of at most 1, effective rank {rank:.1f}): it has "
             "collapsed. If this lasts, stop, and try a lower "
             "--optim.lr, a longer --optim.warmup, a larger --data.batch-size or temperature, or a projection "
-            "head with BatchNorm (`mlp`).",
+            "head with BatchNorm (`mlp-bn`).",
             style="bold yellow",
         )

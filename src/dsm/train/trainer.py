@@ -231,7 +231,6 @@ class Trainer:
                 batch["parameters"][view.name],
                 self.config.clip.modality,
                 progress=self.step / self.total,
-                level=getattr(self.method, "level", 1.0),
             ).contiguous(memory_format=torch.channels_last_3d)
             for view in self.method.views
         }
@@ -256,8 +255,6 @@ class Trainer:
         if before is not None:
             for buffer, value in zip(self.method.buffers(), before, strict=True):
                 buffer.copy_(value)
-        if pace := getattr(self.method, "pace", None):
-            pace.forget()
         (infinite,) = greatest(self.fabric, int(not math.isfinite(loss)))
         scale_too_high = self.scaler.is_enabled() and not infinite
         if self.skipped_in_a_row < SKIPS and (scale_too_high or self.config.nonfinite == "skip"):
