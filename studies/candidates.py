@@ -52,7 +52,7 @@ def _dsm(config: DsmConfig = MIXED, passes: int = PASSES) -> Candidate:
 
 MOCO = {
     "moco": _moco(),
-    "moco-mlp": _moco(MocoConfig(head="mlp")),
+    "moco-bn": _moco(MocoConfig(head="mlp-bn")),
     "moco-symmetric": _moco(MocoConfig(symmetric=True), SYMMETRIC_PASSES),
     "moco-colours": _moco(jitter=1.0),
     "moco-joint": _moco(JOINT, JOINT_PASSES),

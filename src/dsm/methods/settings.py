@@ -30,7 +30,7 @@ class MocoConfig:
     """Raise the momentum to 1 over the training, along a cosine."""
     dim: int = 128
     """Dimensions of the embedding in which clips are compared."""
-    head: HeadKind = "mlp-bn"
+    head: HeadKind = "mlp"
     """The projection head: `linear` as in the paper, `mlp` with BatchNorm in its hidden layer, or `mlp-bn`
     with BatchNorm after its output too, which prevents that all embeddings become alike."""
     queue: int = 0
@@ -81,6 +81,10 @@ class DsmConfig(MocoConfig):
     are in its recipes (`dsm recipes`).
     """
 
+    head: HeadKind = "mlp-bn"
+    """The projection head: `linear` as in the paper, `mlp` with BatchNorm in its hidden layer, or `mlp-bn`
+    with BatchNorm after its output too, which prevents that all embeddings become alike while the encoder
+    cannot yet recognise a clip in a broken scene."""
     symmetric: bool = True
     """Pull in both directions: also from the positive to the anchor, and push both from the clips with broken
     motion. With `joint` this costs nothing; without, a third more."""
