@@ -311,7 +311,7 @@ def main(options: Options) -> None:
     for seed in options.seeds:
         folder = options.out / f"footage-{seed}"
         dsm_command(
-            f"data synth {folder} --train {options.videos} --test 1 --frames {4 * FPS} --seed {100 + seed} "
+            f"data synth {folder} --train {options.videos} --test 1 --frames {4 * FPS} --seed {200 + seed} "
             "--scene-correlation 0"
         )
         listed, of = plant(folder, options, seed)
