@@ -138,7 +138,7 @@ def draw_neighbours(demo_folder: DemoFolder) -> str:
         )
     )  # fmt: skip
     return (
-        f"Of the {len(test)} such videos of one demo, both find the same motion for {both}, only `dsm` for "
+        f"Of the {len(test)} such test videos, both find the same motion for {both}, only `dsm` for "
         f"{only_dsm}, only `moco` for {only_moco}, and neither for {neither}."
     )
 
