@@ -34,7 +34,7 @@ def small_run(scenes: Path, out: Path, **changes: object) -> PretrainConfig:
         clip=CLIP,
         optim=OptimConfig("adamw", lr=1e-3, schedule="cosine", warmup=2),
         settings=MethodSettings(
-            dsm=DsmConfig(queue=32, head="mlp", momentum=0.9), moco=MocoConfig(queue=32, momentum=0.9)
+            dsm=DsmConfig(queue=32, momentum=0.9), moco=MocoConfig(queue=32, momentum=0.9)
         ),
         log_every=1,
         save_every=5,
