@@ -54,7 +54,7 @@ def test_a_card_describes_its_run(run: Path) -> None:
     assert f"`torch {torch.__version__}`" in text
     assert "4 frames, every 3rd of the video" in text
     assert "\n--optim.warmup 2\n" in text
-    assert "\n--dsm.head mlp\n" in text
+    assert "\n--dsm.head mlp-bn\n" in text
     assert "--moco." not in text, "settings of an unused method"
     assert "Wang et al. 2021" in text
     assert is_untouched(run / CARD)

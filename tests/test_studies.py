@@ -271,24 +271,40 @@ def test_real_alarms_are_near_the_stated_rate_and_small_archives_are_told(
     assert not set(cameras[archive]) & set(cameras[new])
 
 
+def test_a_rare_motion_is_found_if_its_features_are_apart(study: Callable[[str], ModuleType]) -> None:
+    insight = study("insight")
+    rng = np.random.default_rng(0)
+    motion = np.repeat(["hop", "pulse", "spin", "swing"], 60)
+    axes = np.eye(4)[np.unique(motion, return_inverse=True)[1]]
+    for apart, expected in ((1.0, 1.0), (0.0, 0.0)):
+        rows = np.concatenate([apart * axes, 0.1 * rng.standard_normal((len(motion), 8))], axis=1)
+        features = Features(
+            rows.astype(np.float32), np.full(len(rows), -1), [f"v{row}.mp4" for row in range(len(rows))]
+        )
+        values = insight.oddities(features, motion, 0)
+        assert set(values) == {"oddities", "oddities_chance", *(f"oddities, {one}" for one in set(motion))}
+        assert values["oddities"] == pytest.approx(expected, abs=0.4)
+        assert values["oddities_chance"] == pytest.approx(20 / 183)
+
+
 def test_planted_copies_show_what_their_originals_show(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     insight = study("insight")
     originals, lines = {}, []
-    for place, label in enumerate((0, 1, insight.ODD, insight.ODD, insight.ODD, insight.ODD)):
+    for place in range(6):
         at = np.arange(60)[:, None, None]
         frames = np.zeros((60, 80, 80, 3), np.uint8)  # a bar that moves by a pixel a frame
         frames[(np.arange(80) + 0 * np.arange(80)[:, None] - at) % (20 + place) < 8] = 200
         path = f"v{place}.mp4"
         originals[path] = frames
         write_video(tmp_path / path, frames, fps=insight.FPS)
-        lines.append(f"{path} {label} 60\n")
+        lines.append(f"{path} {place % 2} 60\n")
     (tmp_path / "train.txt").write_text("".join(lines))
     listed, of = insight.plant(tmp_path, insight.Options(copied=2), 0)
     videos = read_list(listed)
     assert len(of) == 6
-    assert len(videos) == 2 + insight.TIMES + 6
+    assert len(videos) == 6 + 6
     assert not videos.labelled
     for copy, (original, kind) in of.items():
         frames = originals[original]
