@@ -283,7 +283,7 @@ def test_a_rare_motion_is_found_if_its_features_are_apart(study: Callable[[str],
         )
         values = insight.oddities(features, motion, 0)
         assert set(values) == {"oddities", "oddities_chance", *(f"oddities, {one}" for one in set(motion))}
-        assert values["oddities"] == pytest.approx(expected, abs=0.4)
+        assert values["oddities"] == pytest.approx(expected, abs=0.2)
         assert values["oddities_chance"] == pytest.approx(20 / 183)
 
 

@@ -112,9 +112,9 @@ class SpatialMix:
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
         kinds = self.kinds()
-        mixing = _mixing(kinds)
         groups = [list(kinds)]
         if self.together:
+            mixing = _mixing(kinds)
             groups = [[name for name in kinds if name not in mixing], mixing]
         chosen = [self._choose(group, rng) for group in groups if group]
         draws = {name: kind.draw(rng) for name, kind in kinds.items()}
@@ -145,11 +145,7 @@ class SpatialMix:
         return replace(self, **off) if len(off) < len(self.kinds()) else self
 
     def mix(
-        self,
-        clip: Tensor,
-        draws: dict[str, Tensor],
-        seen: Tensor | None = None,
-        progress: float = 1.0,
+        self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None, progress: float = 1.0
     ) -> Tensor:
         """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
