@@ -69,6 +69,15 @@ RATES = (0.01, 0.05, 0.1)
 """False-alarm rates stated for real cameras."""
 WHERE = ("same cameras", "other cameras")
 CLIP = "--frames 8 --stride 3 --resize 62 --size 48"
+SHOWN = {
+    "ami_motion": "AMI with the motions",
+    "ami_family": "AMI with the scenes",
+    "in_clusters": "clips in clusters",
+    "oddities": "oddities among the rarest, mean over motions",
+    "oddities_chance": "the same by chance",
+    "alarms": f"alarms where {RATE:.0%} are stated",
+}
+"""Names of numbers in the table."""
 THRESHOLDS = (0.9, ExploreConfig.duplicates, 0.98)
 """Cosines from which clips count as near-duplicates."""
 
@@ -221,7 +230,7 @@ def real_alarms(
         named: run, seed and footage.
 
     Returns:
-        A row for each rate and kind of split, and sentences on rates that the archive is too small for.
+        A row for each rate and kind of split, and the names of those for which the archive is too small.
     """
     videos, rows, refused = features.identities(), [], []
     for rate in RATES:
@@ -234,8 +243,8 @@ def real_alarms(
                         features.features[archive], [videos[row] for row in archive], features.features[new],
                         rate=rate, seed=split,
                     )  # fmt: skip
-                except UserError as error:
-                    refused.append(f"{named[2]}, {where}, {rate:.0%}: {error}")
+                except UserError:  # the archive is too small for this rate
+                    refused.append(f"{named[2]}, {where}, {rate:.0%}")
                     break
                 shares.append(float(found.alarms.mean()))
             if len(shares) == SPLITS:
@@ -284,7 +293,8 @@ def real_tables(rows: list[Row], refused: Sequence[str]) -> str:
         parts.append(f"Seed {rows[0].seed}, in %, with 95 % intervals over {SPLITS} splits.\n")
     else:
         parts.append(f"{caption(rows)} Each number is the mean of {SPLITS} splits.\n")
-    parts += [f"Not measured: {one}\n" for one in refused]
+    if refused:
+        parts.append(f"Not measured, as the archive is too small for the rate: {'; '.join(refused)}.\n")
     return "\n".join(parts)
 
 
@@ -296,7 +306,7 @@ def table_of(rows: list[Row]) -> str:
     for metric in metrics:
         known = [list(values.get((run, "hidden", metric), {}).values()) for run in RUNS]
         cells = [mean_of(some).text() if some else "–" for some in known]
-        lines.append(f"| {metric.replace('_', ' ')} | {' | '.join(cells)} |")
+        lines.append(f"| {SHOWN.get(metric, metric)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
