@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsm.evaluate.balance import InOtherScenes, balance, exchange_scenes
+from dsm.evaluate.balance import InOtherScenes, balance, batch_without_single, exchange_scenes
 from dsm.render import normalize
 
 
@@ -51,3 +51,13 @@ def test_an_encoder_of_motion_is_near_1_and_one_of_the_scene_near_minus_1(
     motions = torch.rand(60, 3, 4, 6, 6, generator=generator)
     features = InOtherScenes(encoder)(normalize(0.4 + 0.1 * scenes + 0.1 * motions))
     assert balance(*features.chunk(3, 1)) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("videos", range(2, 40))
+@pytest.mark.parametrize("at_most", [1, 2, 3, 16])
+def test_no_batch_has_a_single_clip(videos: int, at_most: int) -> None:
+    size = batch_without_single(videos, at_most)
+    assert size >= 2
+    assert videos % size != 1
+    if at_most > 1 and videos % at_most != 1:
+        assert size == at_most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from conftest import numbered_frames
 from warm_dsm import dsm
 
-from dsm.data.classes import named, names_of
+from dsm.data.classes import carry_classes, named, names_of, read_classes, write_classes
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
@@ -62,6 +63,31 @@ def test_classes_txt_beside_a_list_has_priority(lists: tuple[Path, Path]) -> Non
 def test_bias_numbers_the_classes_of_its_lists_alike(lists: tuple[Path, Path]) -> None:
     train = labelled(lists[0], None)
     assert labelled(lists[1], None, like=train).labels.tolist() == [2, 1]
+
+
+def test_a_partly_labelled_list_does_not_take_other_names(lists: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    write_classes(folder, ["sit", "stand", "lie"])
+    videos = read_list(lists[0])
+    partly = replace(videos, labels=np.array([0, 1, 2, -1]))
+    with pytest.raises(UserError, match="has other class names"):
+        carry_classes(partly, folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("\ufeffwalk\nrun\n\n", ["walk", "run"]), ("", []), ("\n \n", [])]
+)
+def test_classes_txt_may_begin_with_a_mark_and_end_in_empty_lines(
+    text: str, names: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
+    assert read_classes(tmp_path) == names
+
+
+def test_an_empty_line_would_shift_the_names_of_later_labels(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("walk\n\nrun\n")
+    with pytest.raises(UserError, match=r"classes.txt, line 2: is empty; each line names a class"):
+        read_classes(tmp_path)
 
 
 def test_numeric_class_names_are_not_names() -> None:

@@ -72,6 +72,11 @@ def test_a_stopped_check_continues_with_the_remaining_videos(small_list: Path, t
     with kept.open("a") as file:
         file.write('[2, {"path": "half a li')
     videos.file(0).write_bytes(b"rubbish, and not looked at again")
+    other = tmp_path / "other.json"
+    other.write_text("of the user")
+    refused = dsm("data", "check", small_list, "--clean", clean, "--json", other)
+    assert refused.returncode == 2, "another output than that of the stopped check"
+    assert other.read_text() == "of the user"
     again = dsm("data", "check", small_list, "--clean", clean)
     assert again.returncode == 0, again.stderr
     assert read_list(clean).frames.tolist() == [12, 12, 13, 13]

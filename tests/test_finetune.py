@@ -178,6 +178,15 @@ def test_it_resumes_bit_for_bit(scenes: Path, tmp_path: Path, head: ClassifyConf
     assert equal(weights_of(whole), weights_of(part))
 
 
+def test_an_unreadable_test_list_does_not_empty_the_run_to_replace(scenes: Path, tmp_path: Path) -> None:
+    run = finetune(config(scenes, tmp_path / "run"))
+    (tmp_path / "gone.txt").write_text("gone.mp4 0\ngone-too.mp4 1\n")
+    data = FinetuneData(scenes / "train.txt", batch_size=8, workers=0, test=tmp_path / "gone.txt")
+    with pytest.raises(UserError, match="none of its first videos can be read"):
+        finetune(config(scenes, run, data=data, overwrite=True))
+    assert list_checkpoints(run)
+
+
 def test_a_new_head_predicts_uniform_probabilities() -> None:
     torch.manual_seed(0)
     encoder = nn.Flatten()

@@ -45,6 +45,15 @@ def test_groups_are_matched_by_the_ends_of_paths(tmp_path: Path, path: str, grou
             read_groups(table, [path])
 
 
+def test_two_groups_for_one_video_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "groups.tsv"
+    table.write_text("path\tgroup\na.mp4\t1\nb.mp4\t2\na.mp4\t1\n")
+    assert read_groups(table, ["a.mp4", "b.mp4"]) == ["1", "2"]
+    table.write_text("path\tgroup\na.mp4\t1\nb.mp4\t2\na.mp4\t2\n")
+    with pytest.raises(UserError, match=r"gives a\.mp4 two different groups"):
+        read_groups(table, ["a.mp4", "b.mp4"])
+
+
 def test_what_does_not_match_is_named_and_one_row_is_one_video(tmp_path: Path) -> None:
     table = tmp_path / "groups.tsv"
     table.write_text("path\tgroup\na.mp4\t1\n")

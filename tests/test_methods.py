@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,9 +19,11 @@ from dsm.methods.embedding_health import margins
 from dsm.methods.losses import info_nce, nt_xent, temporal_consistency, triplet
 from dsm.methods.moco import MocoConfig
 from dsm.methods.momentum import MomentumTwin, Queue, ramped
+from dsm.methods.settings import DsmTripletConfig, SimclrConfig
 from dsm.models.heads import projection_head
 from dsm.models.zoo import create_model
 from dsm.train.config import DataConfig, PretrainConfig
+from dsm.train.optim import OptimConfig
 from dsm.train.prepare import prepare
 
 
@@ -237,6 +239,29 @@ def test_a_loss_without_negatives_is_refused() -> None:
     for config in (MocoConfig, DsmConfig):
         with pytest.raises(UserError, match=r"nothing to push from|negatives"):
             config(queue=0, in_batch=False, **({"negatives": 0} if config is DsmConfig else {}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        (DsmTripletConfig, {"margin": 0.0}),
+        (DsmTripletConfig, {"margin": math.nan}),
+        (SimclrConfig, {"temperature": math.nan}),
+        (MocoConfig, {"temperature": math.nan}),
+        (OptimConfig, {"lr": math.nan}),
+        (OptimConfig, {"clip": 0.0}),
+        (OptimConfig, {"lr_batch": 0}),
+    ],
+)
+def test_values_that_cannot_train_are_refused(settings: Any, values: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="above 0"):
+        settings(**values)
+
+
+def test_losses_take_their_embeddings_by_name() -> None:
+    one, two = unit(4, 8, seed=1), unit(4, 8, seed=2)
+    by_name = info_nce(query=one, key=two, temperature=0.1, in_batch=True)
+    assert by_name == info_nce(one, two, temperature=0.1, in_batch=True)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

@@ -117,6 +117,14 @@ def test_mixing_pictures_into_flow_is_refused(scenes: Path, tmp_path: Path, meth
 
 
 @needs_flow
+def test_weights_of_flow_need_no_clip_settings(scenes: Path, tmp_path: Path) -> None:
+    settings = config(scenes, tmp_path / "run", method="dsm")
+    flow = pretrain(replace(settings, clip=replace(settings.clip, modality="flow")))
+    again = replace(settings, out=tmp_path / "again", weights=str(flow), clip=ClipConfig())
+    assert load_weights(pretrain(again)).config["clip"]["modality"] == "flow"
+
+
+@needs_flow
 @pytest.mark.parametrize("modality", ["rgbdiff", "flow"])
 def test_a_run_trains_on_it_and_its_weights_record_it(scenes: Path, tmp_path: Path, modality: str) -> None:
     settings = config(scenes, tmp_path / "run", method="dsm")

@@ -181,3 +181,16 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     assert take(file).paths[0] == "row 0"
     with pytest.raises(UserError, match="is not"):
         take(file, "--paths", "names")
+
+
+def test_names_of_classes_beside_numbers_of_a_list(tmp_path: Path) -> None:
+    file, listed, names = tmp_path / "theirs.npy", tmp_path / "lists" / "list.txt", tmp_path / "names.txt"
+    listed.parent.mkdir()
+    np.save(file, FEATS[:3])
+    listed.write_text("a.mp4 0\nb.mp4 1\nc.mp4 1\n")
+    names.write_text("sit\nstand\n")
+    words = ["--videos", listed, "--classes", names]
+    assert take(file, *words).meta["classes"] == ["sit", "stand"]
+    (listed.parent / "classes.txt").write_text("stand\nsit\n")
+    with pytest.raises(UserError, match="class 0 is 'stand'"):
+        take(file, *words)

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from dsm.cli import main
-from dsm.disturb import identity_grid
+from dsm.disturb import SpatialMix, identity_grid
 from dsm.errors import UserError
 from dsm.evaluate.preview import (
     as_trained,
+    each_kind,
     flow_picture,
     motion_change,
     scene_change,
@@ -102,6 +103,15 @@ def run(*words: str) -> None:
 
 
 SMALL = ("--clip.frames", "6", "--clip.stride", "2", "--clip.resize", "48", "--clip.size", "48")
+
+
+def test_each_kind_is_shown_as_strongly_as_it_trains() -> None:
+    sld = SpatialMix(strength=0.5, mixing_strength=0.8, together=True, padding="zeros")
+    shown = {one.name: one.sld for one in each_kind(["smooth", "exchange"], ["reverse"], sld) if one.sld}
+    assert shown.keys() == {"smooth", "exchange"}
+    for name, one in shown.items():
+        assert one.kinds().keys() == {name}
+        assert (one.strength, one.mixing_strength, one.padding) == (0.5, 0.8, "zeros")
 
 
 @pytest.mark.parametrize("ending", [".png", ".gif", ".mp4", ".html"])

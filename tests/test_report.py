@@ -142,6 +142,9 @@ def test_seeds_of_one_experiment_are_summarised(runs: Path) -> None:
     other = read_run(runs / BOLD, "dsm")
     groups = over_seeds([one, two, other])
     assert groups == {"moco-1": "moco, 2 seeds", "moco-2": "moco, 2 seeds"}
+    data = {**one.config["data"], "cache_folder": "/cache", "root": "/elsewhere"}
+    copied = replace(two, config={**two.config, "copy_to": "s3://runs/2", "nonfinite": "stop", "data": data})
+    assert over_seeds([one, copied]) == groups
     rows = [Row(name, 0, "test", "R@1", value, 0, 1, 9) for name, value in
             (("moco-1", 0.5), ("moco-2", 0.7), ("dsm", 0.9))]  # fmt: skip
     (table,) = seed_tables(rows, groups)

@@ -196,7 +196,7 @@ def test_measurements_of_other_groups_are_not_reused(runs: Path, data: ReportDat
     assert data.test
     paths = [path for file in (data.train, data.test) for path in read_list(file, data.root).paths]
     intervals = []
-    for groups in (paths, [str(place % 6) for place in range(len(paths))]):
+    for groups in (paths, [str(paths.index(path) % 6) for path in paths]):
         lines = [f"{path}\t{group}\n" for path, group in zip(paths, groups, strict=True)]
         table.write_text("path\tgroup\n" + "".join(lines))
         report(config)

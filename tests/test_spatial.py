@@ -19,6 +19,7 @@ from dsm.disturb import (
     ReplaceBackground,
     SmoothWarp,
     SpatialMix,
+    TemporalMix,
     ThinPlate,
     identity_grid,
     inside,
@@ -357,3 +358,10 @@ def test_a_mix_of_one_kind_is_that_kind() -> None:
 def test_a_negative_strength_is_refused(kind: type) -> None:
     with pytest.raises(UserError, match="0 or more"):
         kind(strength=-1)
+
+
+@pytest.mark.parametrize("kind", SpatialMix.kind_names())
+def test_an_empty_batch_stays_empty(kind: str) -> None:
+    empty = torch.zeros(0, 3, 4, 16, 16)
+    assert SpatialMix.only(kind)(empty).shape == KINDS[kind]()(empty).shape == empty.shape  # type: ignore[operator]
+    assert TemporalMix()(empty).shape == empty.shape

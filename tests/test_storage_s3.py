@@ -179,6 +179,18 @@ def test_a_run_killed_on_one_machine_continues_on_another_from_its_copy(
         pretrain(small_run(tmp_path, here, save_every=2, resume=True, **given))
 
 
+def test_the_copy_of_another_run_is_not_overwritten(store: Store, packed: Path, tmp_path: Path) -> None:
+    url = f"s3://{BUCKET}/runs/one"
+    given = {"data": data(packed / "list.txt"), "save_every": 2}
+    pretrain(small_run(tmp_path, tmp_path / "one", copy_to=url, **given))
+    before = names_in(store, "runs/one")
+    other = pretrain(small_run(tmp_path, tmp_path / "other", **given))
+    with pytest.raises(UserError, match="is the copy of another run"):
+        pretrain(small_run(tmp_path, other, resume=True, copy_to=url, **given))
+    assert names_in(store, "runs/one") == before
+    pretrain(small_run(tmp_path, tmp_path / "one", resume=True, copy_to=url, **given))  # its own
+
+
 def test_a_store_that_is_away_costs_a_run_nothing(
     store: Store, packed: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,9 +197,38 @@ def test_an_adapted_encoder_is_watched_resumed_and_exported(
     assert equal(weights_of(pretrain(replace(half, resume=True))), weights_of(run))
 
 
+def test_scores_on_another_list_are_not_compared_with_the_start(scenes: Path, tmp_path: Path) -> None:
+    def monitor(name: str) -> MonitorConfig:
+        return MonitorConfig(scenes / f"{name}.txt", every=1, patience=1)
+
+    run = pretrain(small_run(scenes, tmp_path / "theirs"))
+    config = small_run(
+        scenes,
+        tmp_path / "run",
+        weights=str(run),
+        tune="head",
+        steps=5,
+        save_every=5,
+        monitor=monitor("test"),
+    )
+    pretrain(config)
+    for file in (config.out / "checkpoints").glob("*.pt"):
+        state = torch.load(file, weights_only=True)
+        state["adapting"]["start"] = {"knn": 2.0}  # all scores are worse
+        torch.save(state, file)
+    longer = replace(config, steps=20, resume=True, extend=True)
+    other = build_trainer(replace(longer, monitor=monitor("test_free")))
+    other.run()
+    assert other.step == 20, "not stopped by a score on the other list"
+    assert other.adapting is not None
+    assert not other.adapting.start
+
+
 def test_tune_needs_something_to_adapt(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name one with --weights"):
         small_run(scenes, tmp_path, tune="lora")
+    with pytest.raises(UserError, match="add --tune lora"):
+        small_run(scenes, tmp_path, weights="x", tune="head", rank=4)
     for how in ("last", "last:0", "last:x", "lora:4", "most"):
         with pytest.raises(UserError, match="head, lora, all or last:K"):
             small_run(scenes, tmp_path, weights="x", tune=how)

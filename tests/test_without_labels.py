@@ -107,6 +107,9 @@ def test_bias_and_report_measure_the_balance(scenes: Path, runs: Path, tmp_path:
         write_list(bare[name], replace(some, frames=np.full(8, -1)))
     run(["bias", "--weights", str(runs / "moco"), "--data.test", bare["test"], "--data.workers", "0",
          "--out", str(tmp_path / "bias")])  # fmt: skip
+    with pytest.raises(UserError, match=r"has no labels, which --opposites needs"):
+        run(["bias", "--weights", str(runs / "moco"), "--data.test", bare["test"], "--out",
+             str(tmp_path / "other"), "--opposites", bare["test"]])  # fmt: skip
     (row,) = read_results(tmp_path / "bias" / "results.json")
     assert row.metric == "balance"
     assert row.n == 8

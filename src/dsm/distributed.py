@@ -247,7 +247,8 @@ def algorithms(device_type: str, *, deterministic: bool) -> Iterator[None]:
     it for the first time. CPUs are always deterministic.
     """
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    before, benchmark = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     if device_type == "cuda":
         cudnn.benchmark = not deterministic
         if deterministic:
@@ -256,8 +257,8 @@ def algorithms(device_type: str, *, deterministic: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+        cudnn.benchmark = benchmark
 
 
 def trains_on_cpu() -> bool:

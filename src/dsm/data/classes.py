@@ -32,11 +32,26 @@ def read_classes(folder: Path) -> list[str]:
     """The names in a folder's ``classes.txt``; empty if there is no such file.
 
     Raises:
-        UserError: a name contains a control character.
+        UserError: a line before the last name is empty, or a name contains a control character.
     """
     file = folder / CLASSES
-    lines = (read_optional(file, TEXT_BYTES) or b"").decode("utf-8", "replace").split("\n")
-    names = [line.strip() for line in lines if line.strip()]
+    return class_lines((read_optional(file, TEXT_BYTES) or b"").decode("utf-8-sig", "replace"), file)
+
+
+def class_lines(text: str, file: Path) -> list[str]:
+    """Class names, one per line, from label 0.
+
+    Args:
+        file: where the text comes from, for messages.
+
+    Raises:
+        UserError: a line before the last name is empty, or a name contains a control character.
+    """
+    names = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
+    if "" in names:
+        raise UserError(
+            f"{file}, line {names.index('') + 1}: is empty; each line names a class, the first one label 0."
+        )
     if odd := [name for name in names if has_control(name)]:
         raise UserError(f"{file}: a name contains a control character: {odd[0][:80]!r}.")
     return names
@@ -71,7 +86,7 @@ def carry_classes(videos: VideoList, folder: Path) -> None:
     names, names_there = names_of(videos), read_classes(folder)
     if names and not names_there:
         write_classes(folder, names)
-    elif names != names_there and videos.labelled:
+    elif names != names_there and (videos.labels >= 0).any():
         beside = f"not those of {videos.source}" if names else f"and {videos.source} has none"
         raise UserError(
             f"{folder / CLASSES}: has other class names, {beside}; use another folder, or remove the file."

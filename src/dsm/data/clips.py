@@ -47,8 +47,6 @@ def collate(samples: list[Any]) -> Any:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    if not isinstance(samples[0], dict):
-        return default_collate(samples)
     joined = {name: [video for sample in samples for video in sample[name]] for name in ("bad", "damaged")}
     rest = [{name: value for name, value in sample.items() if name not in joined} for sample in samples]
     return {**default_collate(rest), **joined}

@@ -54,7 +54,7 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
         file: ``.tsv`` (tabs) or ``.csv`` (commas), UTF-8.
 
     Raises:
-        UserError: the file is missing or is not such a table, or a video is not in it.
+        UserError: the file is missing or is not such a table, or a video is not in it, or has two groups.
     """
     file = Path(file)
     if not file.is_file():
@@ -65,7 +65,10 @@ def read_groups(file: str | Path, paths: Sequence[str]) -> list[str]:
     except (ValueError, csv.Error):
         raise UserError(f"{file}: must be a UTF-8 table of paths and groups.") from None
     # A table saved on another system may use another Unicode form of é.
-    group_of = {one_spelling(row[0]): row[-1] for row in rows[1:] if len(row) > 1}
+    group_of: dict[str, str] = {}
+    for row in rows[1:]:
+        if len(row) > 1 and group_of.setdefault(one_spelling(row[0]), row[-1]) != row[-1]:
+            raise UserError(f"{file}: gives {row[0]} two different groups; remove one of the lines.")
     named = [one_spelling(path) for path in paths]
     found, ambiguous = _match(named, group_of)
     if ambiguous:

@@ -25,7 +25,8 @@ class Appearance(Disturbance):
     """A kind of SLD that mixes in a picture; subclasses define how."""
 
     source: Source = "batch"
-    """Where the picture comes from; in a batch of one, always from the clip itself."""
+    """Where the picture comes from; in a batch of one, always from the clip itself, so `exchange` changes
+    nothing there."""
 
     @abstractmethod
     def mix(self, clip: Tensor, draws: Tensor, seen: Tensor) -> Tensor:
@@ -41,6 +42,8 @@ class Appearance(Disturbance):
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Mix a picture into each of the clips (B, C, T, H, W); keeps shape, type and range."""
+        if len(clip) == 0:
+            return clip
         draws = self.draw_batch(len(clip), seed, clip)
         x = to_unit(clip)
         return from_unit(self.mix(x, draws, x), clip)

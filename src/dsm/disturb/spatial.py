@@ -59,7 +59,7 @@ class Warp(Disturbance):
 
     def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
         """Warp each of the clips (B, C, T, H, W) differently; keeps shape, type and range."""
-        if self.strength == 0:
+        if self.strength == 0 or len(clip) == 0:
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
         height, width = clip.shape[-2:]
@@ -220,6 +220,8 @@ class LocalWarp(Warp):
 
     def __call__(self, clip: Tensor, seed: Seed = None, padding: Padding = "reflection") -> Tensor:
         """As :meth:`Warp.__call__`, but samples only the part of each clip that is pulled."""
+        if len(clip) == 0:
+            return clip
         draws = self.draw_batch(len(clip), seed, clip)
         height, width = clip.shape[-2:]
         grid = identity_grid(height, width, clip)

@@ -77,6 +77,11 @@ class SpatialMix:
         weights: dict[str, Any] = {name: float(name == kind) for name in cls.kind_names()}
         return cls(**weights, strength=strength, mixing_strength=strength)
 
+    def alone(self, kind: str) -> SpatialMix:
+        """This kind alone, with this mix's strengths and other settings."""
+        weights: dict[str, Any] = {name: float(name == kind) for name in self.kind_names()}
+        return replace(self, **weights)
+
     @classmethod
     def kind_names(cls) -> list[str]:
         """The fields that are weights of kinds. A subclass may add kinds, and fields that are not kinds."""
@@ -182,7 +187,7 @@ class SpatialMix:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
         from dsm.disturb.grid import from_unit, identity_grid, to_unit, warp
 
-        if not any(kind.strength for kind in self.kinds().values()):
+        if len(clip) == 0 or not any(kind.strength for kind in self.kinds().values()):
             return clip
         draws = self.draw_batch(len(clip), seed, clip)
         x = self.mix(to_unit(clip), draws)

@@ -254,4 +254,4 @@ class TemporalMix:
                 rows.append(scale_motion(one, torch.from_numpy(flow), broken.scale))
             else:
                 rows.append(one[:, torch.from_numpy(broken.indices).to(one.device)])
-        return torch.stack(rows)
+        return torch.stack(rows) if rows else clip

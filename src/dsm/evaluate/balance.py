@@ -39,6 +39,16 @@ def exchange_scenes(clips: Tensor) -> Tensor:
     return (clips + scene.roll(1, 0) - scene).clamp(LOW, HIGH)
 
 
+def batch_without_single(videos: int, at_most: int) -> int:
+    """A batch size, ``at_most`` if possible, that leaves no batch of one, whose clip would lend to itself.
+
+    Args:
+        videos: number of videos, at least 2.
+    """
+    sizes = (*range(at_most, 1, -1), *range(max(at_most, 1) + 1, videos + 1))
+    return next(size for size in sizes if videos % size != 1)
+
+
 BALANCE = "balance"
 """Its name in logs and results."""
 

@@ -190,11 +190,15 @@ def as_trained(config: DsmConfig) -> list[Version]:
     return [*versions, negative]
 
 
-def each_kind(spatial: Sequence[str], temporal: Sequence[str], strength: float) -> list[Version]:
-    """The unchanged clip, and one version for each kind of disturbance."""
+def each_kind(spatial: Sequence[str], temporal: Sequence[str], sld: SpatialMix) -> list[Version]:
+    """The unchanged clip, and one version for each kind of disturbance.
+
+    Args:
+        sld: its strengths and other settings are those of each kind; its weights do not count.
+    """
     return [
         Version("clip"),
-        *(Version(name, sld=SpatialMix.only(name, strength)) for name in spatial),
+        *(Version(name, sld=sld.alone(name)) for name in spatial),
         *(Version(name, tld=TemporalMix.only(name)) for name in temporal),
     ]
 

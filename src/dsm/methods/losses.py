@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,8 @@ def _exactly(loss: Callable[Arguments, Loss]) -> Callable[Arguments, Loss]:
 
     @wraps(loss)
     def computed(*embeddings: Arguments.args, **settings: Arguments.kwargs) -> Loss:
-        with compute_exactly(cast(Tensor, embeddings[0]).device.type):
+        first = next(one for one in (*embeddings, *settings.values()) if isinstance(one, Tensor))
+        with compute_exactly(first.device.type):
             return loss(*embeddings, **settings)
 
     return computed

@@ -32,7 +32,7 @@ class MocoConfig:
     """Dimensions of the embedding in which clips are compared."""
     head: HeadKind = "mlp"
     """The projection head: `linear` as in the paper, `mlp` with BatchNorm in its hidden layer, or `mlp-bn`
-    with BatchNorm after its output too, which prevents that all embeddings become alike."""
+    with BatchNorm after its output too, which keeps the embeddings from all becoming alike."""
     queue: int = 0
     """Number of keys of earlier clips used as negatives; old keys need a high momentum (the paper: 3569 or
     16384)."""
@@ -59,7 +59,7 @@ class MocoConfig:
     `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.queue + 1) < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
+        if min(self.dim, self.queue + 1) < 1 or not self.temperature > 0 or not 0 <= self.momentum <= 1:
             raise UserError(
                 "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
             )
@@ -83,7 +83,7 @@ class DsmConfig(MocoConfig):
 
     head: HeadKind = "mlp-bn"
     """The projection head: `linear` as in the paper, `mlp` with BatchNorm in its hidden layer, or `mlp-bn`
-    with BatchNorm after its output too, which prevents that all embeddings become alike while the encoder
+    with BatchNorm after its output too, which keeps the embeddings from all becoming alike while the encoder
     cannot yet recognise a clip in a broken scene."""
     symmetric: bool = True
     """Pull in both directions: also from the positive to the anchor, and push both from the clips with broken
@@ -139,9 +139,10 @@ class DsmTripletConfig:
     """Weight of the triplet with another video's version."""
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.dim < 1 or min(self.intra, self.inter) < 0 or not self.intra + self.inter:
+        weights = min(self.intra, self.inter) >= 0 and self.intra + self.inter > 0
+        if not (0 < self.margin < float("inf") and self.dim >= 1 and weights):
             raise UserError(
-                "dsm-triplet: margin must be at least 0, dim at least 1, and intra or inter above 0."
+                "dsm-triplet: margin must be above 0, dim at least 1, and intra or inter above 0."
             )
 
 
@@ -173,7 +174,7 @@ class SimclrConfig:
     """The projection head: `linear`, `mlp` or `mlp-bn` with BatchNorm."""
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.temperature <= 0:
+        if self.dim < 1 or not self.temperature > 0:
             raise UserError("simclr: dim must be at least 1, temperature above 0.")
 
 

@@ -1,7 +1,7 @@
 """``dsm-triplet``: DSM with a triplet loss instead of InfoNCE (Wang et al. 2021, eq. 4).
 
 One encoder encodes anchor, positive and negative. The intra-video triplet takes the clip's own motion-broken
-version as negative, the inter-video triplet the next clip of the batch.
+version as negative, the inter-video triplet that of the clip before it in the batch.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _cite(method: str) -> str:
 
 
 def is_ended(run: Path) -> bool:
-    """Whether a run's card or results were written at its end."""
+    """Whether a run's card and results were written at its end."""
     return (run / RESULTS).is_file() and (run / CARD).is_file()
 
 

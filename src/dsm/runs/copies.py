@@ -7,6 +7,7 @@ printed and the copy is tried again at the next checkpoint, so a run loses nothi
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ from pathlib import Path
 from dsm.errors import UserError, first_line
 from dsm.files import is_hidden, remove, written_aside_folder
 from dsm.limits import STORED_OBJECTS
+from dsm.locks import work
+from dsm.runs.claims import hold_alone
+from dsm.runs.folder import MARKER, read_record, run_id
 from dsm.runs.results import RESULTS
 from dsm.storage.client import StorageError, list_objects, put_file, remove_object, require_writable
 from dsm.storage.objects import fetch
 from dsm.terminal import console, many, note, progress, warn
 from dsm.urls import url_of
 
-_OURS = re.compile(r"checkpoints/[^/]+\.pt|results\.json|ledger\.json")
+_REMOVED_WITH_THE_RUNS = re.compile(r"checkpoints/[^/]+\.pt|results\.json|ledger\.json")
 """Files of a run that would mislead if they stayed after the run removed them; others are never removed."""
 _STEP = re.compile(r"checkpoints/step_(\d{8,15})\.pt")
 
@@ -105,7 +109,7 @@ class Copy:
             except FileNotFoundError:  # removed meanwhile; a missing bucket is a StorageError
                 continue
         for name in sorted(stored(self._url) - files.keys()):
-            if _OURS.fullmatch(name):
+            if _REMOVED_WITH_THE_RUNS.fullmatch(name):
                 remove_object(f"{self._url}/{name}")
                 self._sent.pop(name, None)
 
@@ -155,7 +159,8 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
         UserError: the copy is of another run, or ahead of the run folder. StorageError: the store failed.
     """
     url = checked_url(url)
-    step = last_step(stored(url))
+    names = stored(url)
+    step = last_step(names)
     if not resume:
         if step >= 0 and not overwrite:
             raise UserError(
@@ -163,6 +168,9 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
                 "another --copy-to."
             )
         return
+    own = run_id(read_record(out))
+    if newest >= 0 and MARKER in names and own != (its := _stored_id(url)) and own and its:
+        raise UserError(f"{url}: is the copy of another run than {out}; choose another --copy-to.")
     if step > newest >= 0:
         raise UserError(
             f"{url}: the copy is at step {step}, but {out} only at {newest}; remove {out} to continue from "
@@ -172,23 +180,38 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
         fetch_folder(url, out)
 
 
+def _stored_id(url: str) -> str | None:
+    """The id of the run of which ``url`` is a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(f"{url}/{MARKER}", Path(folder) / MARKER)
+        return run_id(read_record(Path(folder)))
+
+
 def fetch_folder(url: str, out: Path) -> None:
     """Fetch a copy into a folder that does not exist or is empty, completely or not at all.
 
     Raises:
-        UserError: the folder is not empty. StorageError: the store failed.
+        UserError: the folder is not empty, or is being written by another command. StorageError: the store
+            failed.
     """
+    with work():
+        hold_alone(out)
+        _check_empty(out, url)
+        names = sorted(stored(url))
+        with written_aside_folder(out) as aside, progress(f"fetching {url}", len(names)) as bar:
+            for done, name in enumerate(names, start=1):
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                fetch(f"{url}/{name}", aside / name)
+                bar.update(done)
+            _check_empty(out, url)  # the disk may have no locks, or another machine of this run may share it
+            if out.is_dir():
+                remove(out)
+    note(f"{out}: {many(len(names), 'file')} fetched from {url}.")
+
+
+def _check_empty(out: Path, url: str) -> None:
     if out.is_dir() and any(not is_hidden(one.name) for one in out.iterdir()):
         raise UserError(f"{out} is not empty, so the copy at {url} was not fetched; choose another --out.")
-    names = sorted(stored(url))
-    with written_aside_folder(out) as aside, progress(f"fetching {url}", len(names)) as bar:
-        for done, name in enumerate(names, start=1):
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            fetch(f"{url}/{name}", aside / name)
-            bar.update(done)
-        if out.is_dir():
-            remove(out)
-    note(f"{out}: {many(len(names), 'file')} fetched from {url}.")
 
 
 def send_files(files: list[Path], folder: Path, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a run, and what its ``config.json`` records: the command, all settings, versions.
+"""The folder of a run, and what its ``config.json`` records: its id, the command, all settings, versions.
 
 The folder also holds ``metrics.jsonl`` and ``gradients.jsonl`` (``logs.py``), TensorBoard events,
 ``trackers.json`` (what was sent to trackers) and ``checkpoints/``.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -75,6 +76,10 @@ NEVER_LASTING = frozenset(
     + ("cache_mb", "cache_folder", "cache_gb")
 )
 """Names of settings that do not affect the result, only speed and where output goes."""
+HOW_IT_TRAINS = NEVER_LASTING | {
+    "log_every", "save_every", "keep", "extend", "compile", "recompute", "nonfinite"
+}  # fmt: skip
+"""The same for training: also how a run logs, saves and computes."""
 
 
 def lasting(config: Any, *, but: Collection[str] = ()) -> dict[str, Any]:
@@ -137,8 +142,14 @@ class Record(_Needed, total=False):
     data: _Data
 
 
+def run_id(record: Mapping[str, Any] | None) -> str | None:
+    """The 32 hexadecimal digits that tell a run from others; None if its ``config.json`` has none."""
+    found = (record or {}).get("id")
+    return found if isinstance(found, str) and re.fullmatch("[0-9a-f]{32}", found) else None
+
+
 def read_record(out: Path) -> dict[str, Any] | None:
-    """A run's ``config.json``: ``command``, ``config``, ``versions``, ``revision``.
+    """A run's ``config.json``: ``id``, ``command``, ``config``, ``versions``, ``revision``.
 
     None if this project did not write the folder: other tools write a ``config.json`` too, whose fields may
     have any type.

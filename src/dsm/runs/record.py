@@ -15,17 +15,10 @@ from dsm.errors import UserError
 from dsm.inputs import path_of
 from dsm.models.weights import load_weights
 from dsm.runs.bad_videos import LEDGER
-from dsm.runs.folder import flat, read_record
+from dsm.runs.folder import HOW_IT_TRAINS, flat, read_record
 from dsm.runs.logs import METRICS, read_metrics
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
-
-NOTHING_LEARNED = frozenset(
-    ("out", "resume", "overwrite", "track", "log-every", "save-every", "keep", "devices", "compile",
-     "recompute", "data.workers", "data.cache-mb", "data.decoder", "data.timeout", "data.root")
-)  # fmt: skip
-"""Settings in which runs of the same experiment may differ."""
-
 
 PUBLISHED = "published"
 """Stands for the method of a published model."""
@@ -150,6 +143,12 @@ def differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return differing
 
 
+def _may_differ(flag: str) -> bool:
+    """Whether runs of the same experiment may differ in a setting."""
+    name = flag.rpartition(".")[2].replace("-", "_")
+    return name in HOW_IT_TRAINS or name in ("seed", "decoder", "root")
+
+
 def over_seeds(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Groups of runs that differ only in their seed: run name -> group name.
 
@@ -157,7 +156,7 @@ def over_seeds(runs: Sequence[RunRecord]) -> dict[str, str]:
     """
     kinds = {}
     for run in runs:
-        lasting = {k: v for k, v in run.settings.items() if k != "seed" and k not in NOTHING_LEARNED}
+        lasting = {flag: value for flag, value in run.settings.items() if not _may_differ(flag)}
         kinds[run.name] = json.dumps([run.method, lasting], sort_keys=True)
     names: dict[str, str] = {}
     counts = Counter(kinds.values())

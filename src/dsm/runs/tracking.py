@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import threading
 import time
 import uuid
@@ -19,7 +18,7 @@ from pathlib import Path
 from dsm.errors import first_line
 from dsm.files import json_text, read_object, write_text
 from dsm.limits import LOG_LINE
-from dsm.runs.folder import flags_of, read_record
+from dsm.runs.folder import flags_of, read_record, run_id
 from dsm.runs.logs import METRICS, TRACKED, numbers_of, parse_line
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.runs.trackers import TRACKERS, Ending, Line, TrackedRun, Tracker, check_trackers
@@ -42,11 +41,12 @@ class Journal:
     same run of the tracker.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, run: str | None = None) -> None:
+        """``run``: the id of a run that no tracker knows yet."""
         self._file, self._lock = out / TRACKED, threading.Lock()
         found = read_object(self._file) or {}
-        known = isinstance(found.get("id"), str) and re.fullmatch("[0-9a-f]{32}", found["id"])
-        self.id: str = found["id"] if known else uuid.uuid4().hex
+        known = run_id(found)
+        self.id: str = known or run or uuid.uuid4().hex
         sent, ended = (found.get(name) if known else None for name in ("sent", "ended"))
         self._sent = {k: v for k, v in sent.items() if type(v) is int} if isinstance(sent, dict) else {}
         self._ended = {k: v for k, v in ended.items() if type(v) is str} if isinstance(ended, dict) else {}
@@ -95,7 +95,7 @@ def track_run(out: Path, names: Sequence[str]) -> Tracking:
         "command": record.get("command"),
     }
     about = {name: str(fact) for name, fact in facts.items() if fact}
-    journal = Journal(out)
+    journal = Journal(out, run_id(record))
     return Tracking(TrackedRun(journal.id, out, flags_of(record.get("config", {})), about), names, journal)
 
 

@@ -46,11 +46,13 @@ class OptimConfig:
     and in-batch negatives see only their own part."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or min(self.weight_decay, self.momentum, self.decay, self.warmup) < 0:
+        rest = (self.weight_decay, self.momentum, self.decay, self.warmup)
+        if not (self.lr > 0 and all(value >= 0 for value in rest)):
             raise UserError(
                 "optim: lr must be above 0; weight-decay, momentum, decay and warmup must be at least 0."
             )
-        if self.accumulate < 1 or min(self.clip or 1, self.lr_batch or 1) <= 0:
+        given = [value for value in (self.clip, self.lr_batch) if value is not None]
+        if self.accumulate < 1 or not all(value > 0 for value in given):
             raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
 
 
@@ -202,6 +204,8 @@ class PretrainConfig(RunConfig):
     def __post_init__(self) -> None:
         check_method(self.method)
         super().__post_init__()
+        if self.tune != "lora" and self.rank != PretrainConfig.rank:
+            raise UserError("--rank is the rank of LoRA; add --tune lora.")
         if self.tune is None:
             return
         kind, _, count = self.tune.partition(":")

@@ -32,9 +32,9 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
         UserError: the weights cannot be read, or the network does not accept such clips.
     """
     weights = config.weights
-    channels = MODALITIES[config.clip.modality].channels
     pooling = {"pooling": config.pooling} if config.pooling else {}
     if weights == RANDOM:
+        channels = MODALITIES[config.clip.modality].channels
         settings: dict[str, Any] = {"in_channels": channels, **pooling}
         encoder: Any = create_model(config.backbone, **settings)
         if hasattr(encoder, "pooling"):
@@ -59,7 +59,7 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
         warn(f"{weights} has the backbone {backbone}; --backbone {config.backbone} is ignored.")
-    if settings.get("in_channels", 3) != channels:
+    if settings.get("in_channels", 3) != MODALITIES[clip.modality].channels:
         raise UserError(f"{weights} was not trained on {clip.modality} clips; change --clip.modality.")
     about = {"backbone": backbone, "model": settings}
     module = merge(loaded.module)

@@ -48,6 +48,8 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     encoder, about, clip = starting_encoder(config)
     config = replace(config, backbone=about["backbone"], clip=clip)  # record what is actually trained
     method = Classify(encoder, config.head, counts)
+    if tests is not None:
+        check_readable(tests)
     begin(config, videos, tests)
     saved = {
         "method": "linear-probe" if config.head.linear_probe else "finetune",
@@ -57,7 +59,6 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     }
     watch = None
     if tests is not None:
-        check_readable(tests)
         watch = _watch(config, tests, len(counts), len(videos) // config.data.batch_size)
     return Trainer(config, videos, method, saved, watch)
 

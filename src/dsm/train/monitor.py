@@ -13,7 +13,7 @@ from torch import nn
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
-from dsm.evaluate.balance import BALANCE, InOtherScenes, balance
+from dsm.evaluate.balance import BALANCE, InOtherScenes, balance, batch_without_single
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.retrieval import kept_apart, knn_probe, retrieve
 from dsm.terminal import many, warn
@@ -24,6 +24,8 @@ from dsm.video.decode import probe
 from dsm.video.source import BadVideo, VideoError
 
 LOOKED_INTO = 8
+BATCH = 16
+"""Clips that are encoded at once to measure the balance, where that leaves no single one."""
 
 
 def check_readable(videos: VideoList) -> None:
@@ -112,7 +114,7 @@ def compare_scenes(
     """
     (features,) = extract_by_all(
         [InOtherScenes(encoder)], videos, clip, windows=1, workers=workers, seconds=seconds,
-        on_progress=on_progress, on_bad=lambda bad: None,
+        batch_size=batch_without_single(len(videos), BATCH), on_progress=on_progress, on_bad=lambda bad: None,
     )  # fmt: skip
     own, mixed, others = torch.from_numpy(features.features).chunk(3, 1)
     kept = retention(replace(features, features=own.numpy())) if retention else {}

@@ -8,17 +8,14 @@ from typing import Any
 from dsm.data.lists import VideoList
 from dsm.distributed import is_first
 from dsm.errors import UserError
-from dsm.runs.folder import flat, plain, read_record
+from dsm.runs.folder import HOW_IT_TRAINS, flat, plain, read_record
 from dsm.terminal import warn
 from dsm.train.config import DataConfig, RunConfig
 from dsm.train.optim import learning_rate
 
-FREE = frozenset(
-    ("out", "epochs", "steps", "log_every", "save_every", "keep", "resume", "extend", "overwrite", "devices",
-     "monitor", "compile", "recompute", "nonfinite", "track", "copy_to")
-)  # fmt: skip
-"""Settings that a resumed run may change: they do not affect the result, except epochs and steps, which
-:func:`check_length` checks."""
+FREE = HOW_IT_TRAINS | {"monitor", "test_every", "test_windows", "epochs", "steps"}
+"""Settings that a resumed run may change: they do not affect what is learned, except epochs and steps, which
+:func:`check_length` checks, and devices: each process mixes only the clips of its own part of a batch."""
 WITHOUT_PREFIX = ("settings", "head")
 """Groups of settings whose flags omit the group's name."""
 

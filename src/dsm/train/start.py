@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from dsm.runs.card import about_videos
 from dsm.runs.checkpoint import UNREADABLE
 from dsm.runs.claims import claim_folder, hold_alone
 from dsm.runs.copies import begin_copy
-from dsm.runs.folder import git_revision, plain, versions
+from dsm.runs.folder import git_revision, plain, read_record, run_id, versions
 from dsm.runs.results import RESULTS, command_line
 from dsm.runs.trackers import check_trackers
 from dsm.terminal import console, many
@@ -66,7 +67,11 @@ def _begin_copy(config: RunConfig, url: str) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         checkpoints = list_checkpoints(config.out)
         newest = step_of(checkpoints[-1]) if checkpoints else -1
-        begin_copy(config.out, url, newest, resume=config.resume, overwrite=config.overwrite)
+        try:
+            begin_copy(config.out, url, newest, resume=config.resume, overwrite=config.overwrite)
+        except UserError:  # on a disk that machines share, the first of them may have fetched it meanwhile
+            if newest >= 0 or not (config.resume and list_checkpoints(config.out)):
+                raise
     elif config.resume:
         until = time.monotonic() + FETCHING
         while not list_checkpoints(config.out) and time.monotonic() < until:
@@ -142,7 +147,9 @@ def write_record(config: RunConfig, videos: VideoList) -> None:
     The recorded command repeats the whole run from the start.
     """
     words = [word for word in shlex.split(command_line()) if word not in ("--resume", "--extend")]
+    known = run_id(read_record(config.out)) if config.resume else None
     record = {
+        "id": known or uuid.uuid4().hex,
         "command": shlex.join(words),
         "config": plain(replace(config, resume=False, extend=False)),
         "data": about_videos(videos),

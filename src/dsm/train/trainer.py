@@ -380,13 +380,20 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         watched = state.get("watched")
-        if self.watched in (None, watched) or watched is None:  # scores on another list are not comparable
+        comparable = self.watched in (None, watched) or watched is None  # not scores on another list
+        if comparable:
             self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
             self.best_step = int(state.get("best_step", 0))
         self.owed = bool(state.get("owed", False))
         self.health = Health(self.step, state.get("health"), self.fabric.device)
         if self.adapting and state.get("adapting"):
-            self.adapting.load(state["adapting"])
+            if comparable:
+                self.adapting.load(state["adapting"])
+            else:
+                note(
+                    "the list to monitor is another one now, so the run no longer compares the encoder with "
+                    "the one that it started from."
+                )
         self.skipped = int(state.get("skipped", 0))
         self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
 

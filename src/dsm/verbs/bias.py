@@ -134,6 +134,10 @@ def bias(config: BiasConfig) -> Result:
     if config.data.train is None and config.data.conflict is None:
         videos = read_list(config.data.test, config.data.root)
         if (videos.labels == UNLABELLED).all():
+            if given := [name for name in ("masks", "opposites") if getattr(config, name) is not None]:
+                raise UserError(
+                    f"{config.data.test} has no labels, which --{given[0]} needs; add labels to it."
+                )
             return without_labels(config, videos, config.names or names_of(config.weights))
     lists = _read_lists(config)
     train, test = lists.of.get("train"), lists.of["test"]
@@ -141,7 +145,7 @@ def bias(config: BiasConfig) -> Result:
     check_classes(subjects, train, [videos for name, videos in lists.of.items() if name != "train"])
     by_clip = _by_clip(config, subjects)
     kinds = kinds_of(config)
-    labels = _class_names(config, subjects, [test, *([train] if train else [])])
+    labels = _class_names(subjects, [test, *([train] if train else [])])
     pairs = read_opposites(config.opposites, labels) if config.opposites else opposites_by_name(labels)
     masks_of = {clip: masks_for(config, test, clip) for clip in by_clip}
     _claim(config, subjects, lists)
@@ -323,10 +327,10 @@ def _judge(
     return judged, variants
 
 
-def _class_names(config: BiasConfig, subjects: dict[str, Subject], lists: list[VideoList]) -> list[str]:
-    """Class names by label: a classifier's own, or those of ``classes.txt`` beside a list."""
+def _class_names(subjects: dict[str, Subject], lists: list[VideoList]) -> list[str]:
+    """Class names by label: a classifier's own, or those of the list to train on, if given, or to test on."""
     for subject in subjects.values():
         if subject.names is not None:
             return subject.names
     count = 1 + max(int(videos.labels.max()) for videos in lists)
-    return class_names((config.data.train or config.data.test).parent, count)
+    return class_names(lists[-1], count)

@@ -15,17 +15,18 @@ from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.distributed import best_device, reading_workers
 from dsm.errors import UserError
-from dsm.evaluate.balance import BALANCE, InOtherScenes, balances
+from dsm.evaluate.balance import BALANCE, InOtherScenes, balances, batch_without_single
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
 from dsm.models.precision import check_precision
-from dsm.runs.bad_videos import LeftOut, tell_left_out
+from dsm.runs.bad_videos import LEFT_OUT, LeftOut, tell_left_out
 from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, row_of, seed_of, write_results
 from dsm.terminal import progress
+from dsm.train.monitor import sampled
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
 
@@ -45,18 +46,23 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
     file = config.out / RESULTS
     claim_files(file, overwrite=config.overwrite)
     groups = config.grouping.of(videos.paths)
+    # Lists are often sorted by place. In a random order, a clip gets the scene of another place.
+    mixed = sampled(videos, len(videos))
+    if mixed is None:
+        raise UserError(f"{videos.source}: has only one video; scenes are exchanged between at least two.")
     rows = []
     for name, weights in zip(names, config.weights, strict=True):
         loaded = config.loading.load(weights)
         clip = config.clip.of(loaded.config)
         if clip.modality != "rgb":
             raise UserError(f"{name} takes {clip.modality}; scenes can be exchanged only in RGB clips.")
-        left_out = LeftOut(videos)
+        left_out = LeftOut(mixed)
         with progress(f"balance of {name}", len(videos)) as bar:
             (features,) = extract_by_all(
-                [InOtherScenes(loaded.module.to(best_device()))], videos, clip, windows=1,
-                batch_size=max(config.batch_size, 2), workers=reading_workers(config.data.workers),
-                precision=config.precision, on_progress=bar.update, on_bad=left_out.add,
+                [InOtherScenes(loaded.module.to(best_device()))], mixed, clip, windows=1,
+                batch_size=batch_without_single(len(mixed), config.batch_size),
+                workers=reading_workers(config.data.workers), precision=config.precision,
+                on_progress=bar.update, on_bad=left_out.add,
             )  # fmt: skip
         values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
         of = None
@@ -66,6 +72,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         interval = mean_interval(values, groups=of)
         named = name, seed_of(loaded.config, config.loading.seed), list_name(config.data.test)
         rows.append(row_of(*named, BALANCE, interval, len(values)))
+        left_out.save(config.out / f"test{LEFT_OUT}")
         tell_left_out(config.out / "test", left_out.verdicts)
         if len(values) > 1:
             measures, count = _measures(config, loaded.module, clip, videos, groups)

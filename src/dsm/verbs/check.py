@@ -68,7 +68,8 @@ def check(config: CheckConfig) -> CheckResult:
     if config.clean:
         carry_classes(videos, config.clean.parent)
     if parts:
-        made_by = {"list": videos.digest(), "frames": config.frames}
+        verdicts_to = str(config.json.absolute()) if config.json else None
+        made_by = {"list": videos.digest(), "frames": config.frames, "json": verdicts_to}
         claim_by_settings(
             parts, "check.json", made_by, what="a check", overwrite=config.overwrite, needed=needed(videos)
         )

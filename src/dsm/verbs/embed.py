@@ -24,7 +24,7 @@ from dsm.runs.bad_videos import tell_left_out_of
 from dsm.runs.claims import claim_files
 from dsm.runs.results import RESULTS, Row, run_and_seed, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import console, progress, warn
+from dsm.terminal import console, many, progress, warn
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import EmbedConfig
 
@@ -48,7 +48,7 @@ def embed(config: EmbedConfig) -> Result:
     if config.clips and not clips:
         warn("no clips play in the page: none of the videos can be read any more.")
     elif unread := min(config.clips, len(features)) - len(clips):
-        warn(f"{unread} videos do not play in the page: they cannot be read.")
+        warn(f"{many(unread, 'video')} cannot be read and will not play in the page.")
     for file in config.features:
         tell_left_out_of(file)
     write_embedding_page(files[1], embedded, clips, rows)

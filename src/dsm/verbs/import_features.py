@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dsm.data.classes import names_of
+from dsm.data.classes import check_class_names, class_lines, names_of
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import read_list
 from dsm.errors import UserError
@@ -35,12 +35,12 @@ def features(config: FeaturesConfig) -> Result:
         if not config.classes.is_file():
             raise UserError(f"{config.classes}: no such file (--classes).")
         try:
-            classes = read_text(config.classes).split("\n")
+            names = read_text(config.classes, encoding="utf-8-sig")
         except ValueError:
             raise UserError(
                 f"{config.classes}: must be UTF-8 text with one class name per line (--classes)."
             ) from None
-        classes = [name.strip() for name in classes if name.strip()]
+        classes = class_lines(names, config.classes)
     keys = Keys(config.features, config.labels, config.paths)
     imported, taken = features_from(config.file, read_arrays(config.file), keys, classes)
     sources = {"features": taken.features, "labels": taken.labels, "paths": taken.paths}
@@ -58,7 +58,9 @@ def features(config: FeaturesConfig) -> Result:
             imported, sources["paths"] = replace(imported, paths=list(videos.paths)), str(config.videos)
         if taken.labels is None and (videos.labels != UNLABELLED).any():
             imported, sources["labels"] = replace(imported, labels=videos.labels), str(config.videos)
-            classes = names_of(videos)
+            if classes is not None:
+                check_class_names(videos, classes, str(config.classes))
+            classes = classes or names_of(videos)
     meta: dict[str, Any] = {
         "run": config.run or config.file.stem,
         "list": config.file.stem,

@@ -53,7 +53,6 @@ def index(config: IndexConfig) -> ListResult:
     if parts:
         lines.append(f"{config.folder}: {some(list(parts))} are parts of one data set; each gets a list:")
     kinds = f", {many(len(indexed.classes), 'class', 'classes')}" if indexed.classes else ", unlabelled"
-    left_out = f", {len(indexed.left_out)} left out" if indexed.left_out else ""
     lists = []
     for name, file in (files or {"": config.out}).items():
         inside = [not name or path.relative_to(config.folder).parts[0] == name for path in indexed.found]
@@ -62,7 +61,9 @@ def index(config: IndexConfig) -> ListResult:
             continue
         videos = indexed.videos.part(np.flatnonzero(inside), list_folder)
         lists.append(write_list(file, videos))
-        lines.append(f"{file}: {many(len(videos), 'video')}{kinds}{left_out}")
+        lines.append(f"{file}: {many(len(videos), 'video')}{kinds}")
+    if indexed.left_out:
+        lines.append(f"{many(len(indexed.left_out), 'file')} left out")
     written = [Path(videos.source) for videos in lists]
     if indexed.classes:
         written.append(list_folder / CLASSES)

@@ -87,7 +87,7 @@ def _versions(config: PreviewConfig) -> list[Version]:
     return each_kind(
         [kind for kind in kinds if kind in spatial],
         [kind for kind in kinds if kind in TLD_KINDS],
-        config.sld.strength,
+        config.sld,
     )
 
 

@@ -169,7 +169,8 @@ def measure(run: RunRecord, folder: Path, lists: Lists, config: ReportConfig) ->
             last = WRITTEN_LAST[name] if lists.train.labelled or name == "look" else RESULTS
             if not (out / last).exists():
                 console.print(f"{run.name}: {name}", style="bold")
-                shutil.rmtree(out, ignore_errors=True)  # interrupted: these verbs do not resume
+                if name in ("retrieval", "probe"):  # interrupted; the others continue
+                    shutil.rmtree(out, ignore_errors=True)
                 parts[name](out)
             measured = read_results(out / RESULTS)
         except UserError as error:
@@ -269,9 +270,7 @@ def report(config: ReportConfig) -> Result:
     left_out: list[str] = []
     lists = read_lists(config)
     if lists:
-        classes = class_names(
-            lists.train_file.parent, int(max(lists.train.labels.max(), lists.test.labels.max())) + 1
-        )
+        classes = class_names(lists.train, int(max(lists.train.labels.max(), lists.test.labels.max())) + 1)
         folders = claim(runs, lists, config)
         for run, folder in zip(runs, folders, strict=True):
             measured[run.name] = measure(run, folder, lists, config)

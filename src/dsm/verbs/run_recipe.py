@@ -97,8 +97,9 @@ def run(config: RunRecipeConfig) -> Result:
         raise UserError("dsm run starts its own processes: run it without torchrun, and use --devices.")
     recipe = find_recipe(config.recipe)
     lists = _check(config, recipe)
+    settings = lasting(config) | {"lists": [videos.digest(rooted=False) for videos in lists]}
     claim_by_settings(
-        config.out, "recipe.json", lasting(config), what="a recipe's run",
+        config.out, "recipe.json", settings, what="a recipe's run",
         overwrite=config.overwrite,
         needed=needed(*lists, path_of(config.weights) if config.weights else None),
     )  # fmt: skip
