@@ -172,12 +172,12 @@ def duplicates(features: Features, of: dict[str, tuple[str, str]]) -> dict[str, 
     A pair is right if both are copies of one original, or one of them is the original. Without a pair there
     is no precision.
     """
-    near = explore(features.features, features.paths).near
+    across = explore(features.features, features.paths).across
     original = [of[path][0] if path in of else path for path in features.paths]
     place = {path: row for row, path in enumerate(features.paths)}
     values = {}
     for threshold in THRESHOLDS:
-        groups = duplicate_groups(near, features.paths, threshold)
+        groups = duplicate_groups(across, threshold)
         right = [original[a] == original[b] for group in groups for a, b in combinations(group, 2)]
         group_of = {row: number for number, group in enumerate(groups) for row in group}
         if right:

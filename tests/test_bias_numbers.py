@@ -25,7 +25,7 @@ from dsm.evaluate.bias import (
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.pages.bias import fitted_line
-from dsm.pages.figures import overlap, place_labels
+from dsm.pages.figures import Box, place_labels
 from dsm.render import MEAN, STD
 from dsm.video.write import write_video
 
@@ -233,6 +233,10 @@ def test_the_confidence_band_follows_the_textbook() -> None:
     middle, half = fitted_line(x, y, at)
     np.testing.assert_allclose(middle, places @ np.linalg.lstsq(design, y, rcond=None)[0])
     np.testing.assert_allclose(half, 2.131449546 * np.sqrt(variance), rtol=1e-6)
+
+
+def overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 @pytest.mark.parametrize("count", [10, 101])

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -65,7 +66,7 @@ def test_kinds_oddities_and_copies_are_found() -> None:
         assert counts.max() > 0.9 * EACH
         assert np.count_nonzero(counts) == 1
     assert set(rarest(found.oddness, features.paths, 3)) == {120, 121, 122}
-    assert duplicate_groups(found.near, features.paths, 0.999) == [[5, 123]]
+    assert duplicate_groups(found.across, 0.999) == [[5, 123]]
     assert [len(own) for own in found.typical] == sorted((len(own) for own in found.typical), reverse=True)
 
 
@@ -112,14 +113,26 @@ def test_the_clips_of_a_single_long_video_are_compared_with_each_other() -> None
     found = explore(features.features, ["day.mp4"] * len(features))
     order = np.argsort(-found.oddness)[:3]
     assert set(order.tolist()) == {120, 121, 122}
-    assert duplicate_groups(found.near, ["day.mp4"] * len(features), 0.999) == []
+    assert duplicate_groups(found.across, 0.999) == []
+
+
+def test_of_two_long_videos_copies_and_cameras_are_compared_across() -> None:
+    features = made()
+    rows = np.concatenate([features.features, features.features + 1e-4]).astype(np.float32)
+    videos = ["one.mp4"] * len(features) + ["two.mp4"] * len(features)
+    found = explore(rows, videos)
+    groups = duplicate_groups(found.across, 0.99999)
+    assert {row for group in groups for row in group} == set(range(len(rows)))
+    same = same_camera(found.across, videos, videos)
+    assert same is not None
+    assert (same.share.value, same.chance) == (0, 0)
 
 
 def test_the_same_camera_counts_as_by_hand_and_is_chance_for_shuffled_cameras() -> None:
     features = made()
     found = explore(features.features, features.paths, k=5)
     by_kind = [str(row // EACH) for row in range(len(features))]
-    same = same_camera(found.near, by_kind, features.paths)
+    same = same_camera(found.across, by_kind, features.paths)
     assert same is not None
     by_hand = [
         np.mean([by_kind[near] == by_kind[row] for near in found.near.places[row]])
@@ -128,10 +141,10 @@ def test_the_same_camera_counts_as_by_hand_and_is_chance_for_shuffled_cameras() 
     assert same.share.value == pytest.approx(np.mean(by_hand))
     assert same.share.value > 0.95
     shuffled = np.random.default_rng(0).permutation(by_kind).tolist()
-    dealt = same_camera(found.near, shuffled, features.paths)
+    dealt = same_camera(found.across, shuffled, features.paths)
     assert dealt is not None
     assert dealt.share.value == pytest.approx(dealt.chance, abs=0.06)
-    assert same_camera(found.near, ["one"] * len(features), features.paths) is None
+    assert same_camera(found.across, ["one"] * len(features), features.paths) is None
 
 
 @pytest.mark.parametrize(
@@ -355,6 +368,20 @@ def test_the_page_stays_below_its_limit_whatever_the_clips(
     assert page.stat().st_size < PAGE_BYTES
 
 
+def test_files_in_several_folders_are_linked(footage: Path, tmp_path: Path) -> None:
+    page = tmp_path / "explore.html"
+    looked = footage_of(load_features(footage / "made.npz"))
+    write_explore_page(page, examine(ExploreConfig(footage / "made.npz", page), looked), clips=0)
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    linked = {
+        path: page.parent / unquote(data["base"] + link)
+        for path, link in zip(data["paths"], data["links"], strict=True) if link
+    }  # fmt: skip
+    assert len({Path(path).parent for path in linked}) > 1
+    for path, file in linked.items():
+        assert file.resolve() == (footage / "videos" / path).resolve()
+
+
 def test_of_very_many_clips_or_very_long_paths_some_are_dots(
     footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -535,8 +562,20 @@ def test_p_values_equal_a_slow_reference_and_new_clips_are_alarms() -> None:
             weight += np.mean([one >= own - 1e-9 for one in scores])
         assert found.p_values[place] == pytest.approx(weight / 41, abs=0.01)
     assert (found.alarms == (found.p_values <= 0.1)).all()
-    with pytest.raises(UserError, match="needs at least 198"):
+    with pytest.raises(UserError, match="needs at least 197"):
         novelty(archive, names, new, rate=0.01)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.4, 0.06, 0.05, 0.03, 0.021, 0.01])
+def test_an_archive_of_the_size_that_is_asked_for_is_enough(rate: float) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    names = [str(number) for number in range(300)]
+    with pytest.raises(UserError, match="needs at least") as refused:
+        novelty(rows[:1], names[:1], rows, rate=rate)
+    needed = int(re.findall(r"at least (\d+)", str(refused.value))[0])
+    assert novelty(rows[:needed], names[:needed], rows, rate=rate).held == -(-needed // 2)
+    with pytest.raises(UserError, match=f"needs at least {needed}"):
+        novelty(rows[: needed - 1], names[: needed - 1], rows, rate=rate)
 
 
 def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path) -> None:

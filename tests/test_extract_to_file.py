@@ -259,6 +259,19 @@ def test_parquet_holds_what_npz_holds(scenes: Path, tmp_path: Path) -> None:
     assert (one.paths, one.labels.tolist(), one.meta) == (two.paths, two.labels.tolist(), two.meta)
 
 
+def test_parquet_rows_of_different_lengths_are_refused(scenes: Path, tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    extract(config(scenes / "test.txt", tmp_path / "f.parquet"))
+    table = parquet.read_table(tmp_path / "f.parquet")
+    rows = table["feature"].to_pylist()
+    for odd in ([*rows[:-2], rows[-2][:-1], [*rows[-1], 0.0]], [*rows[:-1], None]):
+        column = arrow.array(odd, arrow.list_(arrow.float32()))
+        parquet.write_table(table.set_column(table.column_names.index("feature"), "feature", column),
+                            tmp_path / "odd.parquet")  # fmt: skip
+        with pytest.raises(UserError):
+            load_features(tmp_path / "odd.parquet")
+
+
 def test_parts_of_other_settings_are_not_mixed_in(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.npz"
     (tmp_path / "f.npz.parts").mkdir()

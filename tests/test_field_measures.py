@@ -128,6 +128,8 @@ def test_opposites_compare_the_two_only() -> None:
     # Class 0: right, and a tie; class 1: wrong; class 2 has no opposite.
     assert within_pairs(one, [(1, 0)]).value == pytest.approx((0.75 + 0) / 2)
     assert within_pairs(one, [(2, 7)]) is None
+    several = within_pairs(one, [(0, 1), (0, 2)]), within_pairs(one, [(0, 2), (0, 1)])
+    assert several[0] == several[1], "a class may have several opposites"
     # Where every class has its own place, the place tells opposites apart, unless it is exchanged.
     by_scene = judged(1)
     assert within_pairs(by_scene, [(0, 1), (2, 3)]).value == 1

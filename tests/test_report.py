@@ -15,7 +15,7 @@ from runs import BOLD
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
 from dsm.pages.run_pictures import describe_picture
-from dsm.pages.run_report import _progress, _result
+from dsm.pages.run_report import _heading, _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.logs import read_gradients
 from dsm.runs.record import differences, over_seeds, read_run, short_names
@@ -197,6 +197,12 @@ def test_bars_of_runs_are_grouped_and_a_missing_one_is_left_out() -> None:
     assert "chance" not in svg
 
 
+def test_names_are_neither_formulas_nor_markup() -> None:
+    name = r"$\bad$ a$b$c [/x] _y"
+    svg = bar_chart([name], [name], {(name, name): [0.5]}, {}, title=name, chance=None, description="")
+    assert "a$b$c [/x] _y" in svg
+
+
 def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(runs: Path) -> None:
     records = [read_run(runs / folder, name) for folder, name in ((BOLD, "dsm"), ("moco", "moco"))]
 
@@ -210,4 +216,7 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
     assert "loss" not in _progress(records)
     near = _result(records, [row("moco", 0.6, 0.5, 0.7), row("dsm", 0.7, 0.6, 0.8)])
     assert "The interval of dsm overlaps that of moco: the order is uncertain." in near
+    unknown = [Row(run, 0, "unseen", "R@1", 0.5, None, None, 100) for run in ("moco", "dsm")]
+    assert "Without intervals, the order is uncertain." in _result(records, unknown)
+    assert _heading(records, unknown) == "2 runs side by side"
     assert "loss" in _progress(records[:1])

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from dsm.evaluate import nearest as nearest_module
 from dsm.evaluate.features import Features
-from dsm.evaluate.nearest import nearest
+from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.evaluate.retrieval import average_precision, chance, kept_apart, retrieve
 
 
@@ -146,3 +146,15 @@ def test_chance_equals_random_neighbours(k: int) -> None:
     assert (
         chance(gallery.part(np.array([0])), queries.part(np.array([0])), (alone[0][:1], alone[1][:1]), 1) == 0
     )
+
+
+def test_tiny_and_huge_features_are_scaled_to_length_1() -> None:
+    rows = np.array([[3e-25, 4e-25], [3e20, 4e20], [0, 0]], np.float32)
+    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def test_a_video_is_the_same_by_its_relative_and_by_its_absolute_path() -> None:
+    rows = np.eye(2, dtype=np.float32)
+    relative = Features(rows, np.zeros(2), ["a.mp4", "s3://b/c.mp4"], {"root": "/v"})
+    absolute = replace(relative, paths=["/v/a.mp4", "s3://b/c.mp4"])
+    assert relative.identities() == absolute.identities() == ["/v/a.mp4", "s3://b/c.mp4"]

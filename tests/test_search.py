@@ -25,7 +25,7 @@ from dsm.evaluate.duplicates import find_duplicates
 from dsm.evaluate.extract_to_file import ExtractSettings
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
-from dsm.evaluate.search import ArchiveIndex, QueryEncoder
+from dsm.evaluate.search import ArchiveIndex, Filters, QueryEncoder, rows_with
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.pages.film import label
@@ -308,6 +308,11 @@ def test_filters_choose_what_is_searched(archive: Path, capsys: pytest.CaptureFi
         == {p for p, c in zip(index.paths, index.labels, strict=True) if c == 2} & every
     )
     assert found("--path", "1.MP4") == {path for path in every if path.endswith("1.mp4")}
+    paths = ["[1] caf\u00e9/a", "[1] cafe\u0301/b", "1/c"]
+    spelled = Features(np.eye(3, dtype=np.float32), np.zeros(3, int), paths)
+    fits = rows_with(spelled, [""] * 3, Filters(path="[1]*caf\u00e9*"))
+    assert fits is not None
+    assert fits.tolist() == [True, True, False]
     assert found("--camera-regex", r"(\d)\.mp4", "--camera", "4") == {p for p in every if p.endswith("4.mp4")}
     run([*words[:-1], "7", "--page", "2"])
     second = capsys.readouterr().out.splitlines()
@@ -360,8 +365,7 @@ def test_duplicates_are_sorted_and_grouped(tmp_path: Path, capsys: pytest.Captur
         assert cosines == sorted(cosines, reverse=True)
     run([*words, "--out", str(tmp_path / "twice.html")])
     text = (tmp_path / "twice.html").read_text()
-    assert "2 groups of clips" in text
-    assert "3 clips could be removed" in text
+    assert "2 groups of near-duplicates" in text
     assert "v/<7>" not in text
     assert text.index("v/&lt;7&gt;.mp4") < text.index("v/&lt;2&gt;.mp4"), "the larger picture is kept"
     assert text.count("data:video/mp4") == 5

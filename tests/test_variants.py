@@ -274,6 +274,15 @@ def test_other_colours_are_the_same_turn_of_all_colours() -> None:
     assert not torch.allclose(found, video.clips, atol=0.1)
 
 
+def test_no_turn_of_the_colours_is_more_likely_than_others() -> None:
+    """The mean of rotations is 0; with the sign that the QR decomposition chooses, it is not."""
+    rng, cube = np.random.default_rng(0), torch.eye(3).reshape(1, 3, 1, 1, 3) / 4 + 0.5
+    seen = replace(example_video()[0], clips=cube)
+    turns = [4 * (VARIANTS["recoloured"](seen, rng)[0, 0, :, 0, 0] - 0.5) for _ in range(1000)]
+    assert all(float(torch.linalg.det(turn)) == pytest.approx(1, abs=1e-4) for turn in turns)
+    assert torch.stack(turns).mean(0).abs().max() < 4 * (1 / 3 / 1000) ** 0.5
+
+
 def test_carried_noise_moves_as_the_flow_and_a_frame_alone_is_noise() -> None:
     flow = np.zeros((10, 2, 48, 48), np.float32)
     flow[:, 0, :24], flow[:, 1, 24:] = -0.5, 2.0  # the upper half to the right, the lower one upwards

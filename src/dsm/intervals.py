@@ -30,6 +30,12 @@ Drawn = NDArray[np.float64]
 """(draws, n): how often each video was drawn."""
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in %, such as ``45%``; never ``-0%``."""
+    text = f"{share:.{digits}%}"
+    return text if float(text[:-1]) else text.removeprefix("-")
+
+
 class Interval(NamedTuple):
     """A number with its 95 % interval; NaN if there is none."""
 
@@ -50,12 +56,11 @@ class Interval(NamedTuple):
     @property
     def percents(self) -> str:
         """The interval of a share in whole %, `[40, 50]`; empty without one."""
-        # Not by a format, which writes -0.
-        return f"[{round(100 * self.low)}, {round(100 * self.high)}]" if self.known else ""
+        return f"[{percent(self.low)[:-1]}, {percent(self.high)[:-1]}]" if self.known else ""
 
     def text(self, digits: int = 0) -> str:
         """A share in %, `45% [40, 50]`, with so many digits of the value; without an interval, `45%`."""
-        return f"{self.value:.{digits}%} {self.percents}".rstrip()
+        return f"{percent(self.value, digits)} {self.percents}".rstrip()
 
 
 def remark_on(groups: Sequence[str] | None) -> str | None:

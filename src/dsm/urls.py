@@ -35,6 +35,12 @@ def absolute(path: str | Path) -> str:
     return url_of(path) or str(Path(path).absolute())
 
 
+def named(root: str, path: str) -> str:
+    """The name of a file: ``path``, if it is relative, within ``root``; either may be a URL."""
+    alone = not root or path.startswith("/") or is_url(path) or Path(path).is_absolute()
+    return path if alone else f"{root}/{path}"
+
+
 def joined(folder: Path, name: str) -> Path:
     """The path of ``name``, relative to ``folder``; either may be a URL.
 

@@ -17,6 +17,7 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.features import BELOW, Features, numbered_alike, same_encoder
 from dsm.evaluate.nearest import Matrix
 from dsm.evaluate.settings import EngineName
+from dsm.urls import named
 
 
 class Stacked:
@@ -113,10 +114,15 @@ def _joined(one: Features, two: Features, names: tuple[str, str]) -> Features:
     roots = [str(part.meta.get("root", "")) for part in (one, two)]
     if roots[0] != roots[1]:
         # A path of the second file starts from its own root, which need not be below that of the first.
-        paths[1] = [os.path.join(roots[1], path) for path in two.paths]  # noqa: PTH118
+        paths[1] = [named(roots[1], path) for path in two.paths]
     if roots[0] != roots[1] or BELOW in two.meta or BELOW in one.meta:
         below = [str(part.meta.get(BELOW) or root) for part, root in zip((one, two), roots, strict=True)]
-        meta[BELOW] = os.path.commonpath(below)
+        try:
+            meta[BELOW] = os.path.commonpath(below)
+        except ValueError:  # one is a URL, or on another drive
+            raise UserError(
+                f"{names[0]} and {names[1]}: their videos share no folder; give --root."
+            ) from None
     names_of = max((part.meta.get("classes") or [] for part in (one, two)), key=len)
     before: Any = one.features
     parts = before._parts if isinstance(before, Stacked) else [before]

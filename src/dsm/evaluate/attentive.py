@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.probe import need_classes
 
 EPOCHS = 60
 BATCH = 32
@@ -51,10 +52,10 @@ def tokens_of(encoder: nn.Module, clip: Tensor) -> Tensor:
         UserError: it has neither.
     """
     for name in ("tokens", "feature_map"):
-        try:
-            found: Tensor = getattr(encoder, name)(clip)
-        except AttributeError:
+        method = getattr(encoder, name, None)
+        if method is None:
             continue
+        found: Tensor = method(clip)
         return found if found.ndim == 3 else found.flatten(2).transpose(1, 2)
     raise UserError("--tokens: this encoder has neither tokens nor a feature map; remove the flag.")
 
@@ -102,8 +103,10 @@ def attentive_probe(train: Features, tests: Sequence[Features]) -> list[NDArray[
         For each test, (n,): whether each video's label was predicted.
 
     Raises:
-        UserError: a file does not hold tokens, or dimensions differ.
+        UserError: a file does not hold tokens, dimensions differ, or the videos to train on have fewer than
+            two labels, or no label.
     """
+    need_classes(train)
     inside = in_tokens(train)
     if inside is None:
         raise UserError("an attentive probe needs tokens: `dsm extract --tokens 64` writes them.")

@@ -1,7 +1,7 @@
 """The balance of motion and scene: which of the two an encoder relies on, measured without labels.
 
 Give a clip the scene of another video. Is it then closer to the clip with the same motion, or to the clip
-with the same scene? Over methods and checkpoints, the answer ranks encoders as R@1 among other scenes does
+with the same scene? Over methods and checkpoints, the answer ranks encoders as R@1 among other scenes does.
 """
 
 from __future__ import annotations

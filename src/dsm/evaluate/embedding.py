@@ -35,8 +35,11 @@ def plane(features: NDArray[np.float32], name: MapName, *, seed: int = 0) -> NDA
     et al. 2018). In both, distances between distant groups, and their sizes and densities, mean nothing.
 
     Raises:
-        UserError: there are too few videos, all have the same feature, or UMAP is not installed.
+        UserError: there are too few videos, features have a single number, all have the same feature, or UMAP
+            is not installed.
     """
+    if features.shape[1] < 2:
+        raise UserError("features of a single number cannot be mapped; at least two are needed.")
     if len(features) < LEAST:
         raise UserError(
             f"{many(len(features), 'video is', 'videos are')} too few for a map; give at least {LEAST}."

@@ -48,6 +48,8 @@ class Explored:
     """The rows of each cluster, the most typical (nearest to its mean) first."""
     near: Neighbours
     """The nearest clips by the cosine of centred features; see :func:`apart_ids`."""
+    across: Neighbours
+    """The nearest clips of other videos."""
     oddness: NDArray[np.float64]
     """(n,): mean cosine distance of evened features to the nearest clips, in [0, 2]; high for rare clips."""
 
@@ -90,10 +92,18 @@ def explore(
     rows = centred(features)
     ids = apart_ids(videos, k)
     near = nearest(rows, rows, k, apart=(ids, ids))
+    own = video_ids(videos)
+    across = near if ids is own or (ids == own).all() else nearest(rows, rows, k, apart=(own, own))
     clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
     return Explored(
-        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, oddness_of(rows, ids, k)
-    )
+        map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, across,
+        oddness_of(rows, ids, k),
+    )  # fmt: skip
+
+
+def video_ids(videos: Sequence[str]) -> Ids:
+    """(n,), the number of each clip's video."""
+    return np.unique(np.asarray(videos), return_inverse=True)[1].astype(np.int64)
 
 
 def apart_ids(videos: Sequence[str], k: int) -> Ids:
@@ -102,7 +112,7 @@ def apart_ids(videos: Sequence[str], k: int) -> Ids:
     Clips of one video resemble each other, which says nothing about how rare they are. But with no more than
     ``k`` videos, such as a single long recording, only the clip itself is excluded.
     """
-    ids = np.unique(np.asarray(videos), return_inverse=True)[1].astype(np.int64)
+    ids = video_ids(videos)
     return ids if ids.max(initial=0) >= k else np.arange(len(ids))
 
 
@@ -191,12 +201,10 @@ def rarest_of_groups(
     return found
 
 
-def duplicate_groups(near: Neighbours, videos: Sequence[str], threshold: float) -> list[list[int]]:
+def duplicate_groups(across: Neighbours, threshold: float) -> list[list[int]]:
     """Groups of rows of different videos that are linked by a cosine of at least ``threshold``."""
-    ids = np.unique(np.asarray(videos), return_inverse=True)[1]
-    alike = (near.similarities >= threshold) & (near.places >= 0) & (ids[near.places] != ids[:, None])
-    rows, columns = np.nonzero(alike)
-    return linked(len(near.places), rows, near.places[rows, columns])
+    rows, columns = np.nonzero((across.similarities >= threshold) & (across.places >= 0))
+    return linked(len(across.places), rows, across.places[rows, columns])
 
 
 def linked(count: int, one: NDArray[np.int64], two: NDArray[np.int64]) -> list[list[int]]:
@@ -227,15 +235,15 @@ class SameCamera:
     """Camera -> number of clips, share, chance; cameras with most clips first."""
 
 
-def same_camera(near: Neighbours, cameras: Sequence[str], videos: Sequence[str]) -> SameCamera | None:
-    """How many neighbours come from the same camera; None with a single camera."""
+def same_camera(across: Neighbours, cameras: Sequence[str], videos: Sequence[str]) -> SameCamera | None:
+    """How many of the nearest clips of other videos come from the same camera; None with a single camera."""
     names, ids = np.unique(np.asarray(cameras), return_inverse=True)
     if len(names) < 2:
         return None
-    known = near.places >= 0
-    same = (ids[near.places] == ids[:, None]) & known
+    known = across.places >= 0
+    same = (ids[across.places] == ids[:, None]) & known
     shares = same.sum(1) / np.maximum(known.sum(1), 1)
-    of_video = np.unique(np.asarray(videos), return_inverse=True)[1]
+    of_video = video_ids(videos)
     own_clips = np.bincount(of_video)[of_video]
     of_camera = np.bincount(ids)[ids]
     chances = (of_camera - own_clips) / np.maximum(len(ids) - own_clips, 1)

@@ -82,7 +82,8 @@ def write_projector(
     with (folder / "metadata.tsv").open("w", encoding="utf-8") as opened:
         opened.write("\t".join(columns) + "\n")
         for cells in zip(*columns.values(), strict=True):
-            opened.write("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
+            texts = ("" if cell is None else " ".join(str(cell).splitlines()) for cell in cells)
+            opened.write("\t".join(text.replace("\t", " ") for text in texts) + "\n")
     config = ['tensor_name: "features"', 'tensor_path: "features.tsv"', 'metadata_path: "metadata.tsv"']
     drawn = 0
     if picture is not None:

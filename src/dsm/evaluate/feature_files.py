@@ -315,10 +315,30 @@ def parquet_table(path: Path) -> Any:
     return arrow.parquet.read_table(path, page_checksum_verification=True)
 
 
+def is_list(column: Any) -> bool:
+    """Whether the values of a pyarrow column are lists."""
+    types = pyarrow().types
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(kind(column.type) for kind in kinds)
+
+
+def rows_of_lists(column: Any) -> NDArray[Any]:
+    """A pyarrow column of lists as an array (n, d).
+
+    Raises:
+        ValueError: it holds no lists, or lists of different lengths, or some are missing.
+    """
+    if not is_list(column) or column.null_count:
+        raise ValueError("its features are not lists of numbers")
+    fixed = pyarrow().types.is_fixed_size_list(column.type)
+    if not fixed and len(column.value_lengths().unique()) > 1:
+        raise ValueError("its rows have different lengths")
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+
+
 def _read_parquet(path: Path) -> Features:
     table = parquet_table(path)
-    column = table["feature"].combine_chunks()
-    features = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32, copy=False)
+    features = rows_of_lists(table["feature"].combine_chunks()).astype(np.float32, copy=False)
     times = None
     if "start" in table.column_names:
         times = np.stack([table[name].to_numpy() for name in ("start", "end")], axis=1).astype(np.float32)

@@ -15,7 +15,7 @@ from dsm.data.lists import VideoList
 from dsm.data.settings import Grouping
 from dsm.errors import UserError
 from dsm.terminal import note
-from dsm.urls import absolute, is_url
+from dsm.urls import absolute, is_url, named
 from dsm.video.inside import common_folder
 
 
@@ -60,7 +60,7 @@ class Features:
     def identities(self) -> list[str]:
         """A unique name per video: its path, joined to the folder that it is relative to, if known."""
         root = str(self.meta.get("root", ""))
-        return [f"{root}/{path}" for path in self.paths] if root else self.paths
+        return [named(root, path) for path in self.paths]
 
     def video_numbers(self) -> NDArray[np.int64]:
         """(n,), the number of each row's video, from 0 in the order of their first rows."""

@@ -45,7 +45,8 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
     HAT's error by the background of action swaps (Chung et al., Enabling Detailed Action Recognition
     Evaluation Through Video Dataset Augmentation, NeurIPS 2022), and for ``stripes_actor`` the error that
     ConflFG provokes (Li et al., ICCV 2023; beside it, they report the accuracy, and how often the moving
-    actor's class is the more probable of the two). Chance is one error in K - 1.
+    actor's class is the more probable of the two). By chance, a wrong prediction
+    is the lender's class once in K - 1.
     """
     lent = judged.labels[judged.partners[variant]]
     return _share(judged, (judged.predicted(variant) == lent).mean(1))
@@ -108,22 +109,26 @@ def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "c
     of other scenes (``background``) it does not.
 
     Args:
-        pairs: pairs of labels.
+        pairs: pairs of labels. A class with several opposites is compared with each of them.
 
     Returns:
         None if no video has such a class, or the classifier lacks these classes.
     """
     place = {int(label): column for column, label in enumerate(judged.known)}
-    other = {one: two for pair in pairs for one, two in (pair, pair[::-1]) if {one, two} <= set(place)}
-    used = np.array([row for row, label in enumerate(judged.labels) if int(label) in other], np.int64)
+    others: dict[int, set[int]] = {}
+    for one, two in pairs:
+        if {one, two} <= set(place):
+            others.setdefault(one, set()).add(two)
+            others.setdefault(two, set()).add(one)
+    used = np.array([row for row, label in enumerate(judged.labels) if int(label) in others], np.int64)
     if not len(used):
         return None
     labels = judged.labels[used]
-    probabilities = judged.probabilities[variant][used]  # (videos, parts, K)
-    rows = np.arange(len(used))
-    own = probabilities[rows, :, [place[int(label)] for label in labels]]
-    opposite = probabilities[rows, :, [place[other[int(label)]] for label in labels]]
-    hits = ((own > opposite) + 0.5 * (own == opposite)).mean(1)
+    hits = np.empty(len(used))
+    for row, (label, parts) in enumerate(zip(labels, judged.probabilities[variant][used], strict=True)):
+        own = parts[:, [place[int(label)]]]  # (parts, 1)
+        opposite = parts[:, [place[other] for other in sorted(others[int(label)])]]  # (parts, its opposites)
+        hits[row] = ((own > opposite) + 0.5 * (own == opposite)).mean()
     groups = None if judged.groups is None else [judged.groups[row] for row in used]
     return share_interval(hits, labels=labels, groups=groups)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dsm.data.list_lines import UNLABELLED
 from dsm.errors import UserError, without_control
-from dsm.evaluate.feature_files import check_paths, parquet_table
+from dsm.evaluate.feature_files import check_paths, is_list, parquet_table, pyarrow, rows_of_lists
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra
 from dsm.limits import MOST_CLASSES, UNPACKED
@@ -127,14 +127,13 @@ def _parquet(path: Path) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        if "list" in str(column.type):
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            even = len(column) and len(flat) % len(column) == 0 and not column.null_count
-            lengths = (
-                set(column.value_lengths().to_pylist()) if even and "fixed" not in str(column.type) else {0}
-            )
-            alike = even and len(lengths) == 1
-            arrays[name] = flat.reshape(len(column), -1) if alike else np.empty(0, object)
+        if is_list(column):
+            try:
+                arrays[name] = rows_of_lists(column)
+            except ValueError:
+                arrays[name] = np.empty(0, object)
+        elif pyarrow().types.is_nested(column.type):
+            arrays[name] = np.empty(0, object)
         else:
             array = column.to_numpy(zero_copy_only=False)
             if array.dtype == object:  # strings, which all take the length of the longest
@@ -145,7 +144,7 @@ def _parquet(path: Path) -> dict[str, Array]:
                 )
                 if room < 0:
                     raise ValueError("its strings are far longer than the file")
-                array = array.astype(np.str_)
+                array = array if column.null_count else array.astype(np.str_)
             arrays[name] = array
     return arrays
 

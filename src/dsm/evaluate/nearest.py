@@ -37,8 +37,9 @@ class Neighbours:
 
 def unit_rows(features: Matrix) -> Matrix:
     """Rows (n, d) scaled to length 1; rows of zeros are unchanged."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(length, np.finfo(np.float32).tiny)
+    squares = np.einsum("nd,nd->n", features, features, dtype=np.float64)  # in float32 they might overflow
+    length = np.sqrt(squares).astype(np.float32)[:, None]
+    return np.asarray(features / np.where(length > 0, length, np.float32(1)), np.float32)
 
 
 def cosines(base: Matrix, unit: Matrix) -> NDArray[np.float64]:

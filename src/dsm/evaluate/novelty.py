@@ -10,6 +10,7 @@ rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ from dsm.errors import UserError
 from dsm.evaluate.nearest import Matrix, nearest, unit_rows
 from dsm.terminal import many
 
-HELD = 0.5
-"""Share of the archive's videos that are held out."""
+EQUAL = 1e-9
+"""Relative difference by which rounding may change a rate."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Novelty:
     scores: NDArray[np.float64]
     """(n,): mean cosine distance to the nearest clips of the archive."""
     p_values: NDArray[np.float64]
-    """(n,), p-values: share of held-out clips, with itself, that have at least its score; small if new."""
+    """(n,), p-values: share of held-out clips, with itself, that have at least its score, each video counting
+    once; small if new."""
     alarms: NDArray[np.bool_]
     """(n,): whether the p-value is at most the rate."""
     threshold: float
@@ -63,9 +65,9 @@ def novelty(
         UserError: the archive has too few videos for this rate.
     """
     names, ids = np.unique(np.asarray(archive_videos), return_inverse=True)
-    held_videos = round(HELD * len(names))
-    if (held_videos + 1) * rate < 1:
-        needed = int(np.ceil((1 / rate - 1) / HELD))
+    held_videos = -(-len(names) // 2)
+    needed = max(2 * math.ceil((1 - EQUAL) / rate) - 3, 2)  # so that held_videos + 1 is at least 1 / rate
+    if len(names) < needed:
         raise UserError(
             f"the archive has {many(len(names), 'video')}, half of which are held out; a false-alarm rate of "
             f"{rate:g} needs at least {needed}. Give a higher --false-alarms, or a larger archive."
@@ -83,7 +85,7 @@ def novelty(
     above = np.append(np.cumsum(weights[rising][::-1])[::-1], 0.0)  # weight of this and all greater scores
     p_values = above[np.searchsorted(calibration[rising], scores, side="left")] + 1 / (held_videos + 1)
     p_values = np.minimum(p_values, 1.0)
-    quiet = above[:-1] + 1 / (held_videos + 1) > rate * (1 + 1e-9)
+    quiet = above[:-1] + 1 / (held_videos + 1) > rate * (1 + EQUAL)
     threshold = float(calibration[rising][quiet].max()) if quiet.any() else -np.inf
     return Novelty(
         scores, p_values, scores > threshold, threshold, np.flatnonzero(~is_held)[places], held_videos

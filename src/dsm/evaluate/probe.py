@@ -121,9 +121,8 @@ class Subject:
     """Weights to test for bias: a classifier, or an encoder with a probe."""
 
     module: nn.Module
-    """Normalised clips (B, C, T, H, W) -> for an encoder, features (B, D); for a classifier, its features (if
-    any)
-    followed by its probabilities: (B, D + K)."""
+    """Normalised clips (B, C, T, H, W) -> for an encoder, features (B, D); for a classifier, its features, if
+    any, followed by its probabilities: (B, D + K)."""
     config: dict[str, Any]
     """The checkpoint's metadata."""
     names: list[str] | None

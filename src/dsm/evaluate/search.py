@@ -27,12 +27,14 @@ from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
+from dsm.files import one_spelling
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
 from dsm.models.settings import RANDOM, Init
 from dsm.models.weights import load_weights
 from dsm.untrusted import brief
+from dsm.urls import named
 from dsm.video.pack import in_pack
 from dsm.video.segments import without_segment
 
@@ -151,10 +153,10 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
         return None
     fits = np.ones(len(features), bool)
     if filters.path:
-        wanted = filters.path.lower()
-        pattern = any(mark in wanted for mark in "*?")
-        lower = (path.lower() for path in features.paths)
-        fits &= [fnmatch.fnmatchcase(path, wanted) if pattern else wanted in path for path in lower]
+        wanted = one_spelling(filters.path).casefold()
+        pattern = wanted.replace("[", "[[]") if any(mark in wanted for mark in "*?") else ""
+        spelled = (one_spelling(path).casefold() for path in features.paths)
+        fits &= [fnmatch.fnmatchcase(path, pattern) if pattern else wanted in path for path in spelled]
     if filters.camera:
         if filters.camera not in cameras:
             raise UserError(
@@ -178,14 +180,14 @@ def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
     """(n,), which rows are of a query's own file, links followed."""
     file = Path(without_segment(str(query)))
     of_name = [file.name in path and Path(without_segment(path)).name == file.name for path in features.paths]
-    root = Path(str(features.meta.get("root", "")))
+    root = str(features.meta.get("root", ""))
     real = os.path.realpath(file)
     own = np.zeros(len(features), bool)
     known: dict[str, bool] = {}
     for row in np.flatnonzero(of_name).tolist():
         path = features.paths[row]
         if path not in known:
-            known[path] = os.path.realpath(root / without_segment(path)) == real
+            known[path] = os.path.realpath(named(root, without_segment(path))) == real
         own[row] = known[path]
     return own
 

@@ -242,7 +242,9 @@ GRAIN = 1 / 12
 
 def recoloured(seen: Seen, rng: np.random.Generator) -> Tensor:
     """The clips in other colours, the same for the whole video: the RGB cube rotated at random."""
-    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    turn, triangle = np.linalg.qr(rng.normal(size=(3, 3)))
+    turn *= np.sign(np.diag(triangle))  # all rotations are equally likely (Mezzadri 2007)
+    turn[:, 0] *= np.sign(np.linalg.det(turn))  # and none is a reflection
     matrix = torch.from_numpy(turn.astype(np.float32)).to(seen.clips)
     return (torch.einsum("oc,nctyx->notyx", matrix, seen.clips - 0.5) + 0.5).clamp(0, 1)[None]
 

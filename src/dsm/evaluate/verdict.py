@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsm.evaluate.field_measures import CUT_BY_MOTION
-from dsm.intervals import Interval
+from dsm.intervals import Interval, percent
 
 Numbers = Mapping[str, Interval | None]
 """Measures by name; None if it cannot be measured."""
@@ -151,7 +151,7 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
             sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
         return Verdict("unknown", f"{sentence}.", "no skill")
     if found.still and reliance is not None:
-        text = f"{reliance.value:.0%} scene"
+        text = f"{percent(reliance.value)} scene"
         share = f"scene reliance {_words(reliance)}"
         if reliance.ends[1] < LITTLE:
             return Verdict("motion", f"It relies on motion ({share}).", text)
@@ -160,7 +160,7 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
                 "scene", f"It relies on the scene ({share}): expect worse results in other places.", text
             )
         return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
-    text = f"{gain.value:.0%} motion gain"
+    text = f"{percent(gain.value)} motion gain"
     share = f"motion gain {_words(gain)}"
     if gain.ends[0] > CLEARLY_MOVING:
         return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
@@ -170,5 +170,5 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
 
 
 def _words(value: Interval) -> str:
-    ends = f", 95% interval {100 * value.low:.0f} to {100 * value.high:.0f}" if value.known else ""
-    return f"{value.value:.0%}{ends}"
+    ends = f", 95% interval {percent(value.low)[:-1]} to {percent(value.high)[:-1]}" if value.known else ""
+    return f"{percent(value.value)}{ends}"

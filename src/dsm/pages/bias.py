@@ -17,7 +17,7 @@ from dsm.evaluate.bias import NUMBERS, ClassShare, Judged, accuracy, class_share
 from dsm.evaluate.variant_features import Pictures
 from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text
-from dsm.intervals import t_quantile
+from dsm.intervals import percent, t_quantile
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -103,7 +103,7 @@ def bias_table(rows: Sequence[Row], judged: Mapping[str, Judged], *, test: str) 
         add(variant, test, ACCURACY + variant)
         if variant == "clip":
             for other in dict.fromkeys(row.test for row in rows if row.test != test):
-                add(f"clip of {other}", other, ACCURACY + variant)
+                add(f"clip of {escape(other)}", other, ACCURACY + variant)
     table.add_row("chance", *(f"{one.chance:.1%}" for one in judged.values()), end_section=True)
     for number in NUMBERS:
         add(number.replace("_", " "), test, number)
@@ -125,7 +125,10 @@ def unskilled_lines(judged: Mapping[str, Judged]) -> list[str]:
 
 
 def _cell(row: Row | None) -> str:
-    return "–" if row is None else f"{row.value:.1%}" + row.interval(r" \[{:.0%}, {:.0%}]")
+    if row is None:
+        return "–"
+    own = row.measured
+    return percent(own.value, 1) + (rf" \[{percent(own.low)}, {percent(own.high)}]" if own.known else "")
 
 
 FRAMES_SHOWN = 8

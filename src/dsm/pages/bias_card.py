@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -146,10 +147,10 @@ def write_card(
     taken: set[str] = set()
     for one in subjects:
         slug = re.sub(r"[^\w.-]+", "-", one.name).strip("-") or "encoder"
+        numbered = (f"{slug}-{number}" for number in itertools.count(2))
+        slug = next(name for name in itertools.chain([slug], numbered) if name not in taken)
+        taken.add(slug)
         file = out / ("badge.svg" if len(subjects) == 1 else f"badge-{slug}.svg")
-        if file.name in taken:
-            continue
-        taken.add(file.name)
         write_text(file, badge(verdicts[one.name]))
         files.append(file)
     return files

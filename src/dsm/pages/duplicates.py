@@ -37,9 +37,8 @@ def write_duplicates_page(
             tiles.append(ShownClip(clips.get(row, ""), caption, row_text(footage.features, row, short=True)))
         title = f"Group {number}: {len(group)} clips, cosine up to {cosine}"
         rows.append(ShownQuery(title, tiles[0], [("", tiles[1:])]))
-    spare = sum(len(group) - 1 for group in groups)
     write_page(
         path, "duplicates.html", rows=rows, count=len(groups),
-        title=f"{many(spare, 'clip')} could be removed" if spare else "No near-duplicates",
-        groups=many(len(groups), "group"), spare=many(spare, "clip"), threshold=f"{threshold:g}",
+        title=f"{many(len(groups), 'group')} of near-duplicates" if groups else "No near-duplicates",
+        threshold=f"{threshold:g}",
     )  # fmt: skip

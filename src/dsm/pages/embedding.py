@@ -84,7 +84,10 @@ def embedding_section(embedded: Sequence[Embedded], clips: Mapping[int, str], *,
     first = embedded[0]
     data = {
         "runs": [one.run for one in embedded],
-        "maps": {which: [np.round(one.maps[which], 4).tolist() for one in embedded] for which in first.maps},
+        "maps": {
+            which: [np.round(one.maps[which].astype(float), 4).tolist() for one in embedded]
+            for which in first.maps
+        },
         "colourings": {how: [one.colourings[how] for one in embedded] for how in first.colourings},
         "near": [one.neighbours.tolist() for one in embedded],
         "paths": first.paths,

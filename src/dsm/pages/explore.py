@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -170,7 +171,9 @@ def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[s
     lookup[placed] = np.arange(len(placed))
     near = lookup[explored.near.places[placed][:, :3]]
     files = [link_of(footage, int(row), folder) for row in placed]
-    base = files[0].rsplit("/", 1)[0] + "/" if files and files[0] and "/" in files[0] else ""
+    folders = [link.rpartition("/")[0] for link in files if link]
+    shared = posixpath.commonpath(folders) if folders else ""
+    base = f"{shared}/" if shared else ""
     ranks = np.empty(len(explored.oddness))
     ranks[np.argsort(explored.oddness)] = np.linspace(0, 100, len(ranks))
     times = footage.features.times
@@ -189,7 +192,7 @@ def _data(found: Exploration, placed: NDArray[np.int64], folder: Path) -> dict[s
             if (name := footage.name(row)) != footage.features.paths[row]
         },
         "base": base,
-        "links": [link and link.removeprefix(base) for link in files] if any(files) else [],
+        "links": [link and link[len(base) :] for link in files] if any(files) else [],
         "sizes": [len(own) for own in explored.typical],
         "id": _id(found, placed),
         "looks": LOOKS,
@@ -239,8 +242,10 @@ def _numbers(found: Exploration) -> list[tuple[str, str]]:
         size, unit, digits = next((one for one in units if total >= one[0]), units[-1])
         numbers.append((f"{total / size:.{digits}f} {unit}", "of video"))
     share = f", with {found.clustered:.0%} of the clips" if explored.typical else ""
-    numbers.append((f"{len(explored.typical):,}", f"clusters{share}"))
-    numbers.append((f"{found.spare:,}", "near-duplicates of other clips"))
+    found_of = len(explored.typical)
+    numbers.append((f"{found_of:,}", f"{'cluster' if found_of == 1 else 'clusters'}{share}"))
+    copies = "near-duplicate" if found.spare == 1 else "near-duplicates"
+    numbers.append((f"{found.spare:,}", f"{copies} of other clips"))
     return numbers
 
 

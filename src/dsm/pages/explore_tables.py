@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ _NAMES = ["path", "cluster", "clips", "label"]
 def names_clusters(file: Path) -> bool:
     """Whether a list is a page's ``names.csv``, which names clusters by their numbers in ``clusters.csv``."""
     with file.open("rb") as opened:
-        return opened.readline(64).strip() == ",".join(_NAMES).encode()
+        return opened.readline(64).removeprefix(BOM_UTF8).strip() == ",".join(_NAMES).encode()
 
 
 def read_names(file: Path, footage: Footage) -> VideoList:
@@ -92,7 +93,7 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         UserError: it is not such a table.
     """
     try:
-        rows = csv.DictReader(io.StringIO(read_text(file, newline=""), newline=""))
+        rows = csv.DictReader(io.StringIO(read_text(file, encoding="utf-8-sig", newline=""), newline=""))
         return [{name: row[name] or "" for name in columns} for row in rows]
     except (KeyError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
         raise UserError(f"{file}: is not a table of {', '.join(columns)} from `dsm explore`.") from None

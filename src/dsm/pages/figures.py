@@ -44,7 +44,9 @@ def place_labels(
     Returns:
         The box of each name, or None if there is no free place nearby.
     """
-    taken: list[Box] = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
+    taken = np.empty((2 * len(points), 4))
+    taken[: len(points)] = np.concatenate([points - gap / 2, points + gap / 2], axis=1)
+    used = len(points)
     boxes: list[Box | None] = [None] * len(points)
     # Points in crowded places have the fewest free boxes, so they are placed first.
     near = np.linalg.norm(points[:, None] - points[None], axis=-1)
@@ -56,20 +58,22 @@ def place_labels(
                     box
                     for angle in _ANGLES
                     if _within(box := _beside(x, y, width, height, angle, distance * gap), frame)
-                    and not any(overlap(box, other) for other in taken)
+                    and not overlaps(box, taken[:used])
                 ),
                 None,
             )
             if box is not None:
                 boxes[place] = box
-                taken.append(box)
+                taken[used] = box
+                used += 1
                 break
     return boxes
 
 
-def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes overlap."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def overlaps(box: Box, others: NDArray[np.float64]) -> bool:
+    """Whether a box overlaps any of others (n, 4)."""
+    left, bottom, right, top = others.T
+    return bool(((box[0] < right) & (left < box[2]) & (box[1] < top) & (bottom < box[3])).any())
 
 
 def _beside(x: float, y: float, width: float, height: float, angle: float, distance: float) -> Box:
@@ -248,11 +252,12 @@ def bar_chart(
             axes.axhline(100 * chance, color=_INK, linewidth=0.8, linestyle=":")
             axes.annotate("chance", (len(groups) - 0.16, 100 * chance + 1), ha="right", fontsize=9)
         if len(groups) <= 9:
-            axes.set_xticks(range(len(groups)), groups)
+            axes.set_xticks(range(len(groups)), list(map(literal, groups)))
         else:
             axes.set_xticks(
-                range(len(groups)), groups, rotation=40, ha="right", rotation_mode="anchor", fontsize=9
-            )
+                range(len(groups)), list(map(literal, groups)), rotation=40, ha="right",
+                rotation_mode="anchor", fontsize=9,
+            )  # fmt: skip
         axes.set_ylabel(y_label)
         axes.set_ylim(0, 108)  # leaves room for the number above a full bar
         axes.set_yticks(range(0, 101, 20))
@@ -266,7 +271,8 @@ def bar_chart(
             handles, list(map(literal, runs)), ncols=columns, fontsize=9, loc="lower left",
             bbox_to_anchor=(0, 1), borderaxespad=0.2, borderpad=0.2,
         )  # fmt: skip
-        axes.set_title(title, fontsize=11, loc="left", pad=10 + 14 * lines)  # above the legend
+        pad = 10 + 14 * lines  # above the legend
+        axes.set_title(title, fontsize=11, loc="left", pad=pad, parse_math=False)
         return to_svg(figure, description)
 
 
@@ -298,7 +304,7 @@ def line_chart(
             axes.set_ylim(*y_range)
         axes.set_xlabel(f"step\n{hint}" if hint else "step")
         axes.set_ylabel(y_label)
-        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_title(title, fontsize=11, loc="left", parse_math=False)
         if any(not label.startswith("_") for label, *_ in lines):
             axes.legend(fontsize=9)
         return to_svg(figure, description)

@@ -196,7 +196,7 @@ def draw_gradients(run: Path, name: str | None = None) -> Figure | None:
         axis.grid(axis="y", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     above.legend(fontsize=8, ncols=3)
-    short = [name.removeprefix("encoder.").removeprefix("stages.") for name in names]
+    short = [literal(name.removeprefix("encoder.").removeprefix("stages.")) for name in names]
     below.set_xticks(range(len(names)), short, rotation=90, fontsize=8 if len(names) <= 30 else 6)
     below.set_xlabel("layer, from the first to the last")
     figure.suptitle(literal(name or run.name), fontsize=11)

@@ -35,7 +35,6 @@ from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
 from dsm.runs.results import Row
 from dsm.terminal import many, some
 
-"""Most bytes of a page."""
 DOTS = 80
 """Number of videos in the embedding whose clips play."""
 MOST_BAD = 20
@@ -231,10 +230,11 @@ def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
         return ""
     metric, (best, *others) = chosen
     values = "".join(f", {row.value:.1%} with {row.run}" for row in others[:7])
-    near = _near(best, others)
-    doubt = (
-        f" The interval of {best.run} overlaps that of {some(near)}: the order is uncertain." if near else ""
-    )
+    doubt, near = "", _near(best, others)
+    if any(row.low is None for row in (best, *others)):
+        doubt = " Without intervals, the order is uncertain." if others else ""
+    elif near:
+        doubt = f" The interval of {best.run} overlaps that of {some(near)}: the order is uncertain."
     return (
         f"On {best.test}, {DECISIVE[metric]} ({metric}) for {best.value:.1%} of the videos with {best.run}"
         f"{values}.{doubt}"
@@ -242,8 +242,8 @@ def _result(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:
 
 
 def _near(best: Row, others: Sequence[Row]) -> list[str]:
-    """The runs whose interval overlaps that of the best."""
-    return [row.run for row in others if (row.high or 0) >= (best.low if best.low is not None else 2)]
+    """The runs whose interval overlaps that of the best, or is not known."""
+    return [row.run for row in others if row.high is None or best.low is None or row.high >= best.low]
 
 
 def _heading(runs: Sequence[RunRecord], rows: Sequence[Row]) -> str:

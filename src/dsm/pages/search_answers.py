@@ -95,6 +95,7 @@ class Answers:
             (hit.row for hit in self.index.search(feature, LIKELY) if self._holds(hit.row, content)), None
         )
         self._sent[token] = Sent(feature, own)
+        self._sent.move_to_end(token)
         while len(self._sent) > KEPT_QUERIES:
             self._sent.popitem(last=False)
         return self.again(token, asked)

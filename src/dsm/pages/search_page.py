@@ -268,13 +268,13 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/again":
             found = answers.again(asked.get("token", [""])[0], asked)
             return "application/json", json_text(found).encode()
+        if url.path not in ("/clip", "/near"):
+            raise UserError("no such page.")
         row = number_in(asked.get("row", [""])[0], "row", 0, len(self.server.features) - 1)
         if url.path == "/clip":
             with self.server.turn():
                 return "video/mp4", self.server.clip(row)
-        if url.path == "/near":
-            return "application/json", json_text(answers.near(row, asked)).encode()
-        raise UserError("no such page.")
+        return "application/json", json_text(answers.near(row, asked)).encode()
 
     def _post(self) -> tuple[str, bytes]:
         length, encode = self.headers.get("Content-Length", ""), self.server.encode

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsm.evaluate.bias import NUMBERS
+from dsm.evaluate.field_measures import CUT_BY_MOTION
 from dsm.intervals import Interval
 from dsm.pages.bias import ACCURACY, OF_THE_FIELD
 from dsm.runs.results import NO_SHARES, Row, mean_and_spread
@@ -15,6 +16,8 @@ MEANINGS = {
     "R@1": "the nearest training video is of the same class",
     "mAP": "mean average precision",
     "linear_probe": "a linear classifier on frozen features",
+    "attentive_probe": "a classifier that attends to frozen tokens",
+    "attentive_probe_mean_class": "the same, mean over classes",
     "knn": "a vote of the nearest training videos",
     "linear_probe_mean_class": "the same, mean over classes",
     "knn_mean_class": "the same, mean over classes",
@@ -27,6 +30,7 @@ MEANINGS = {
     "monitor/knn": "knn on the monitored list, while training",
     "monitor/balance": "1: relies on motion; -1: on the scene",
     "motion_area": "share of the picture that moves",
+    "prefers_motion_to_still": "the map is on what moves rather than on what stands still",
     "map_mass_above_area": "map_mass_on_motion minus motion_area",
     "other_map_mass_on_motion": "the same with the map of another video",
     "top1": "the classifier's answer is right",
@@ -37,11 +41,32 @@ MEANINGS = {
     "motion_gain": "share of the skill that single frames cannot give",
     "order_sensitivity": "share of the skill lost with shuffled frames",
     "direction_sensitivity": "share of the skill lost when played backwards",
-    "contrasted_scenes_by_motion": "right in front of other scenes, but wrong on one frame of that clip",
-    "hat_scene_error_random_by_motion": "taken for the class of the scene behind it",
+    "contrasted_scenes": "right in front of other scenes, but wrong on one frame of that clip",
+    "contrasted_stripes": "right in front of stripes, but wrong on one frame of that clip",
+    "conflfg_error": "taken for the class of a still actor pasted in",
+    "hat_background_only_ratio": "accuracy on the scene alone / on the clip",
+    "hat_human_only_ratio": "accuracy on the actor alone / on the clip",
+    "hat_swap_random_ratio": "accuracy in front of another class's scene / on the clip",
+    "hat_swap_same_ratio": "accuracy in front of another scene of its class / on the clip",
+    "hat_swap_near_ratio": "accuracy in front of a similar scene / on the clip",
+    "hat_swap_far_ratio": "accuracy in front of a different scene / on the clip",
+    "hat_scene_error_random": "taken for the class of the scene behind it",
+    "hat_scene_error_near": "the same for similar scenes",
+    "hat_scene_error_far": "the same for different scenes",
+    "appearance_free_skill": "share of the skill kept on noise that moves like the clip",
+    "dimensions_static": "features that encode the picture, not the motion",
+    "dimensions_dynamic": "features that encode the motion, not the picture",
+    "dimensions_both": "features that encode both",
+    "dimensions_neither": "features that encode neither",
+    "place_neighbour": "the nearest other video is from the same place",
+    "place_neighbour_chance": "the same by chance",
+    "place_probe": "a linear probe tells the place",
+    "place_probe_chance": "the same by chance",
+    "actor_left": "how much of the actor is left in the scene alone",
     "appearance_free_probe": "a probe on noise that moves like the clip",
     "arrow_of_time": "a probe distinguishes forwards from backwards; chance 50%",
     "opposites": "right between two opposite classes; chance 50%",
+    "opposites_before_scenes": "the same in front of other scenes",
     "acc_clip": "accuracy, mean over classes",
     "acc_static": "accuracy on single frames",
     "acc_shuffled": "frames in random order",
@@ -54,7 +79,7 @@ MEANINGS = {
     "acc_no_foreground": "accuracy on the scene alone",
 }
 # Metrics where higher is better, so that the best is marked.
-_MORE = ("R@", "mAP", "linear_probe", "knn", "top", "acc_clip")
+_MORE = ("R@", "mAP", "linear_probe", "attentive_probe", "knn", "top", "acc_clip")
 
 
 @dataclass(frozen=True)
@@ -124,8 +149,8 @@ def result_tables(rows: Sequence[Row]) -> list[ResultTable]:
 
 def meaning_of(metric: str) -> str:
     """A short description of a metric; empty if unknown."""
-    if metric in MEANINGS:
-        return MEANINGS[metric]
+    if known := MEANINGS.get(metric) or MEANINGS.get(metric.removesuffix(CUT_BY_MOTION)):
+        return known
     name, _, count = metric.partition("@")
     return f"one of the {count} nearest has the same class" if name == "R" and count.isdecimal() else ""
 

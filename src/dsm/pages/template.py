@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dsm.files import write_text
 from dsm.runs.results import command_line
+from dsm.terminal import many
 from dsm.video.write import mp4_bytes
 
 FPS = 8
@@ -44,4 +46,5 @@ def render_page(template: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters |= {"many": many, "quoted": shlex.quote}
     return environment.get_template(template).render(**content)

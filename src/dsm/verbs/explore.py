@@ -226,7 +226,7 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
             features.features, videos, k=config.neighbours, least=config.least, seed=config.loading.seed
         )
         bar.update(1)
-    duplicates = duplicate_groups(explored.near, videos, config.duplicates)
+    duplicates = duplicate_groups(explored.across, config.duplicates)
     groups = [best_first(group, footage) for group in duplicates]
     notes = []
     long = len({video for video, one in zip(videos, footage.seconds.tolist(), strict=True) if one > LONG})
@@ -255,7 +255,7 @@ def examine(config: ExploreConfig, footage: Footage) -> Exploration:
         name=_name(config.source.absolute()),
         footage=footage,
         explored=explored,
-        same=same_camera(explored.near, footage.cameras, videos),
+        same=same_camera(explored.across, footage.cameras, videos),
         rare=rarest(explored.oddness, videos, config.rarest),
         rare_by_camera=rarest_of_groups(
             features.features, footage.cameras, videos, max(config.rarest // 4, 1), k=config.neighbours
