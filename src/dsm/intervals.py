@@ -273,19 +273,30 @@ def bootstrap(
     groups: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> Interval:
-    """The interval of a statistic of weighted videos, for statistics that are not shares.
+    """:func:`bootstraps` of one statistic: weights (m, count) -> (m,)."""
+    return bootstraps(lambda weights: statistic(weights)[:, None], count, groups=groups, draws=draws)[0]
+
+
+def bootstraps(
+    statistics: Callable[[Drawn], NDArray[np.float64]],
+    count: int,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = DRAWS,
+) -> list[Interval]:
+    """The intervals of statistics of weighted videos, for statistics that are not shares.
 
     The percentiles are those that make the interval of a mean as wide as that of t (the expanded percentile
     interval; Hesterberg 2015, section 5.3): plain percentiles are too narrow for few videos or groups. Groups
     are drawn whole (the cluster bootstrap; Davison & Hinkley 1997, section 3.8).
 
     Args:
-        statistic: weights (m, count) -> (m,), one number per draw; weights of one give the sample itself.
-            Draws for which it returns NaN are ignored.
+        statistics: weights (m, count) -> (m, k), k numbers per draw; weights of one give the sample itself.
+            Draws for which a number is NaN are ignored.
         groups: the group of each video; groups are drawn whole. None draws single videos.
 
     Returns:
-        The sample's number with its interval; the interval is NaN if there is a single video or group.
+        The sample's k numbers with their intervals, which are NaN if there is a single video or group.
 
     Raises:
         UserError: there is no video, or the number of groups differs from the number of videos.
@@ -293,18 +304,18 @@ def bootstrap(
     from scipy.special import ndtr
 
     members, units = _members(count, groups)
-    value = float(statistic(np.ones((1, count)))[0])
+    own = statistics(np.ones((1, count)))[0].tolist()
     if units == 1:
-        return Interval(value)
+        return [Interval(value) for value in own]
     rng = np.random.default_rng(0)
     values = []
     at_once = max(1, MAX_NUMBERS_AT_ONCE // max(units, count))
     for first in range(0, draws, at_once):
         drawn = rng.multinomial(units, np.full(units, 1 / units), min(at_once, draws - first)).astype(float)
-        values.append(statistic(drawn if members is None else drawn[:, members]))
+        values.append(statistics(drawn if members is None else drawn[:, members]))
     tail = float(ndtr(-math.sqrt(units / (units - 1)) * t_quantile(units - 1)))
-    low, high = np.nanquantile(np.concatenate(values), [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    ends = np.nanquantile(np.concatenate(values), [tail, 1 - tail], axis=0)
+    return [Interval(*each) for each in zip(own, *ends.tolist(), strict=True)]
 
 
 def mean_interval(values: NDArray[Any], *, groups: Sequence[str] | None = None) -> Interval:

@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predi
 
 from dsm.evaluate.nearest import nearest
 from dsm.evaluate.probe import logistic
-from dsm.intervals import Drawn, Interval, bootstrap, share_interval
+from dsm.intervals import Drawn, Interval, bootstraps, share_interval
 
 Matrix = NDArray[np.float32]
 ALIKE = 0.5
@@ -66,17 +66,13 @@ def static_and_dynamic(
         return {}
     own, pairs = _standard(clips), [_standard(shuffled), _standard(recoloured)]
 
-    def kinds(weights: Drawn) -> NDArray[np.bool_]:
+    def shares(weights: Drawn) -> NDArray[np.float64]:
         static, dynamic = (_correlations(own, other, weights) > ALIKE for other in pairs)
-        return np.stack([static & ~dynamic, dynamic & ~static, static & dynamic, ~static & ~dynamic])
+        kinds = (static & ~dynamic, dynamic & ~static, static & dynamic, ~static & ~dynamic)
+        return np.stack([kind.mean(1) for kind in kinds], axis=1)
 
-    return {
-        name: bootstrap(
-            lambda weights, place=place: kinds(weights)[place].mean(1),  # type: ignore[misc]
-            len(clips), groups=groups, draws=DRAWS,
-        )
-        for place, name in enumerate(DIMENSIONS)
-    }  # fmt: skip
+    found = bootstraps(shares, len(clips), groups=groups, draws=DRAWS)
+    return dict(zip(DIMENSIONS, found, strict=True))
 
 
 def arrow_of_time(

@@ -212,10 +212,11 @@ VARIANTS, BARS = "variants.png", "bars.png"
 
 
 def picture_uri(path: Path, room: float = math.inf) -> str | None:
-    """A picture as a data URI; None, without reading the file, if it would exceed ``room`` characters."""
-    if path.stat().st_size * 4 / 3 > room:
+    """A picture as a data URI; None if it would exceed ``room`` characters."""
+    if path.stat().st_size * 4 / 3 > room:  # without reading the file
         return None
-    return data_uri(KINDS[path.suffix.lower()], path.read_bytes())
+    uri = data_uri(KINDS[path.suffix.lower()], path.read_bytes())
+    return uri if len(uri) <= room else None
 
 
 def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
@@ -248,7 +249,7 @@ def bias_pictures(
             if variants and last:
                 continue
             uri = picture_uri(path, room)
-            if uri is None or len(uri) > room:
+            if uri is None:
                 left.append(f"{name}: {path.name} of bias, because the page would grow too large")
                 continue
             room -= len(uri)
@@ -266,7 +267,7 @@ def given_pictures(every: Sequence[Given]) -> list[dict[str, Any]]:
         kept, left = [], []
         for path, description in one.pictures:
             uri = picture_uri(path, room)
-            if uri is None or len(uri) > room:
+            if uri is None:
                 left.append(path.name)
                 continue
             room -= len(uri)
