@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import dsm
+from dsm.cli.main import run
 from dsm.data.groups import read_groups
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
@@ -68,3 +69,13 @@ def test_footage_is_explored_without_weights_of_ones_own(
     assert load_features(tmp_path / "page" / "features.npz").meta["weights"] == "motion"
     said = " ".join(capsys.readouterr().err.split())
     assert "weights that come with dsm, trained on synthetic videos: for a first look" in said
+
+
+def test_a_folder_of_the_same_name_is_told_from_the_shipped_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("motion").mkdir()
+    with pytest.raises(UserError, match="motion: has no checkpoint"):
+        run(["weights", "inspect", "./motion"])
+    run(["weights", "inspect", "motion"])

@@ -96,7 +96,7 @@ LIST = Input(
 ROOT = Input("no such folder; the list's relative paths start from it.", Path.is_dir, by_url=True)
 VIDEOS = Input("no such list, folder or video.", by_url=True)
 WEIGHTS = Input(
-    "no such checkpoint or run folder (--weights); published models are hf:ID, tv:NAME or timm:NAME, and "
+    "no such checkpoint or run folder; published models are hf:ID, tv:NAME or timm:NAME, and "
     "`motion` comes with dsm.",
     _is_weights,
     stands_for_none="none",

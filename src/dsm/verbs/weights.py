@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from rich.text import Text
 
@@ -35,13 +34,13 @@ def inspect(config: InspectConfig) -> Result:
 def _described(config: InspectConfig) -> Iterator[str]:
     if found := published(config.file):
         if found[0] == "tv":
-            yield from _described(replace(config, file=fetch_torchvision(found[1])))
+            yield from _described(replace(config, file=str(fetch_torchvision(found[1]))))
         elif (loaded := load_weights(config.file, partial=True)).report is None:  # of dsm export --to hub
             yield from _ours(config.file, loaded)
         else:
             yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
         return
-    file, choice = chosen_in(path_of(str(config.file)))
+    file, choice = chosen_in(path_of(config.file))
     state = read_file(file)
     if is_ours(state) or isinstance(state, Exported):
         yield from _ours(config.file, load_weights(file))
@@ -76,7 +75,7 @@ def _described(config: InspectConfig) -> Iterator[str]:
     yield from _listed("left in the file", report.left, config.names)
 
 
-def _ours(file: Path, loaded: LoadedEncoder) -> Iterator[str]:
+def _ours(file: str, loaded: LoadedEncoder) -> Iterator[str]:
     """Describe weights of dsm, and how their clips are made."""
     about = loaded.config
     settings = {one: value for one, value in about.get("model", {}).items() if one != "readout"}

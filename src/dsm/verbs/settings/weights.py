@@ -57,7 +57,7 @@ class CardConfig:
 class InspectConfig:
     """Settings of `dsm weights inspect`."""
 
-    file: tyro.conf.Positional[Path]
+    file: tyro.conf.Positional[Weights]
     """A checkpoint, written by dsm or another project, a run folder, or a published model."""
     names: int = 8
     """Number of tensors to list of each kind; 0 lists all."""
