@@ -296,7 +296,7 @@ def result_tables(rows: Sequence[Row], options: Options, places: Sequence[str]) 
 def cost_table(rows: Sequence[Row], places: Sequence[str]) -> str:
     """Steps and minutes until `dsm` reaches the final result of `moco`; a dash if it never does."""
     by_key = by_seed(rows)
-    lines = ["| place | seeds that reach it | steps | minutes |", "|---|---|---|---|"]
+    lines = ["| data set | seeds that reach it | steps | minutes |", "|---|---|---|---|"]
     for place in places:
         steps, minutes, seeds = [], [], 0
         for seed, final in by_key.get(("moco", place, "R@1"), {}).items():

@@ -37,7 +37,7 @@ from dsm.train.pretrain import pretrain
 from dsm.train.start import train_once
 
 REAL = ("gestures", "fights")
-RUNS = ("random", "dsm on made videos")
+RUNS = ("random", "dsm on synthetic videos")
 BALANCED = 200
 """Videos to measure the balance on."""
 

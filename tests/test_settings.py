@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
 import tyro
 
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.settings import make_config, takes_settings
 
 
@@ -262,3 +263,41 @@ def test_the_signature_has_names_types_and_defaults() -> None:
     assert parameters["first"].kind is inspect.Parameter.KEYWORD_ONLY
     assert "queue" not in parameters
     assert "made" not in parameters
+
+
+@dataclass(frozen=True)
+class Numbers:
+    share: float | None = None
+    inner: Inner = field(default_factory=lambda: Inner())
+
+
+@dataclass(frozen=True)
+class Inner:
+    batch_size: float = 2
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        (1.5, {"least": 0, "most": 1}, "share must be from 0 to 1, not 1.5."),
+        (1.0, {"least": 0, "below": 1}, "share must be at least 0 and below 1, not 1.0."),
+        (0.0, {"above": 0}, "share must be above 0, not 0.0."),
+        (math.nan, {"least": 0}, "share must be at least 0, not nan."),
+        (math.inf, {"least": 0}, "share must be at least 0, not inf."),
+        (None, {"least": 0}, ""),
+        (0.0, {"least": 0, "most": 1}, ""),
+        (math.inf, {"above": 0, "finite": False}, ""),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_value(
+    value: float | None, bounds: dict[str, Any], message: str
+) -> None:
+    numbers = Numbers(value)
+    if message:
+        with pytest.raises(UserError) as refused:
+            check_range(numbers, "share", **bounds)
+        assert str(refused.value) == message
+    else:
+        check_range(numbers, "share", **bounds)
+    with pytest.raises(UserError, match=r"inner\.batch-size must be at least 3, not 2\."):
+        check_range(numbers, "inner.batch_size", least=3)

@@ -237,7 +237,7 @@ VERBS = {
     ),
     "search": Verb(
         "dsm.verbs.search", "exploring.SearchConfig", "search",
-        "find an archive's nearest videos to a query, or near-duplicates, or serve a local search page",
+        "find the videos most like a query, find near-duplicates, or serve a local search page",
         (
             "dsm extract --weights runs/mine --data archive --per-clip --out archive.npz",
             "dsm search --index archive.npz --query clip.mp4 --time 12.5 --out found.png",
@@ -263,7 +263,7 @@ VERBS = {
     ),
     "bias": Verb(
         "dsm.verbs.bias", "evaluation.BiasConfig", "bias",
-        "measure how much weights rely on the scene: test variants, four numbers, pictures",
+        "measure whether weights rely on the scene or on the motion: a verdict, numbers, pictures",
         (
             "dsm bias --weights runs/tuned --data.test test.txt --out results/bias",
             "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "

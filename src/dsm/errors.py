@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import mmap
 import re
 from collections.abc import Iterable
+from typing import Any
 
 USER_ERROR = 2
 """Exit code of a command that ends with a :class:`UserError`."""
@@ -131,10 +133,54 @@ def is_utf8(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
+def check_range(
+    settings: object,
+    *names: str,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    finite: bool = True,
+) -> None:
+    """Check numbers of settings; None, for a number that is not given, always passes.
+
+    Args:
+        names: fields, also of nested settings (``data.workers``).
+        least, above: the lower bound, included or excluded. most, below: the upper one.
+        finite: refuse infinity too.
+
+    Raises:
+        UserError: a number is out of range, or NaN.
+    """
+    for name in names:
+        value: Any = settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        if value is None:
+            continue
+        inside = least <= value <= most and (value > above or above == -math.inf)
+        if inside and (value < below or not finite):
+            continue
+        if least > -math.inf and most < math.inf:
+            words = f"from {least:g} to {most:g}"
+        else:
+            bounds = {"at least": least, "above": above, "at most": most, "below": below}
+            given = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+            words = " and ".join(given) or "finite"
+        raise UserError(f"{name.replace('_', '-')} must be {words}, not {value}.")
+
+
+MOST_NAMES = 30
+"""Most known names that an error lists."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'; did you mean 'x'?' with the known names nearest to a name, or all of them if none is close."""
+    """'; did you mean 'x'?' with the known names nearest to a name, or the first of them if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.65)
     if close:
         return "; did you mean " + " or ".join(f"'{match}'" for match in close) + "?"
-    return "; known names: " + ", ".join(names)
+    if not names:
+        return ""
+    more = f" … and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return f"; known names: {', '.join(names[:MOST_NAMES])}{more}"

@@ -71,8 +71,8 @@ def remark_on(groups: Sequence[str] | None) -> str | None:
     if count == 1:
         return "All videos are of one group, so there are no intervals."
     return (
-        f"Only {count} groups: intervals use Student's t and are wide, and conclusions rest on "
-        f"{count} places, not on the number of videos."
+        f"There are only {count} groups of videos, so the intervals are wide (Student's t): the evidence is "
+        f"{count} independent groups, however many videos they hold."
     )
 
 

@@ -203,7 +203,8 @@ def _tables() -> list[Recipe]:
                 if method != "random":
                     trained = paper_pretrain(method, backbone, batch=8, epochs=240)
                 summary = (
-                    f"the paper's table: {'from scratch' if method == 'random' else 'UCF101, then'} {data}"
+                    f"the paper's table: {'from scratch' if method == 'random' else 'pretrained on UCF101'}, "
+                    f"fine-tuned on {data.upper()}"
                 )
                 recipes.append(
                     Recipe(
@@ -218,10 +219,10 @@ def _plus() -> Recipe:
     """The paper's schedule with the default settings of `dsm`."""
     trained = replace(paper_pretrain("dsm", "i3d", batch=8, epochs=240), augment=Augment())
     return Recipe(
-        "dsm-plus", "the paper's table with this project's settings of dsm: UCF101, then ucf101",
+        "dsm-plus", "the paper's table with this project's settings of dsm",
         replace(trained, settings=replace(trained.settings, dsm=DsmConfig())), paper_finetune("i3d"),
         notes=(
-            "The settings of `dsm` and the augmentation are the defaults of `dsm pretrain`, which were",
+            "The settings of `dsm` and the augmentation are the defaults of `dsm pretrain`, which were "
             "compared with others on several data sets (docs/evidence.md), but not on UCF101.",
         ),
     )  # fmt: skip
@@ -258,8 +259,9 @@ def _still_camera() -> Recipe:
         head=ClassifyConfig(dropout=0),
     )  # fmt: skip
     notes = (
-        "Use it with a pack: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into",
-        "squares, so that the sides are not cut off. Training takes a quarter of an hour on two cores.",
+        "Use it with a pack: `dsm data pack LIST --square --short-side 80 --out PACK` squeezes frames into "
+        "squares, so that the sides are not cut off.",
+        "Training takes a quarter of an hour on two cores.",
     )
     return Recipe(
         "still-camera", "fixed cameras: small network, short schedule", pretrain, finetune, notes=notes

@@ -52,8 +52,11 @@ class Augment:
     zoom: float = 0.0
     """Largest zoom: factors from 1/(1+zoom) to 1+zoom."""
     brightness: float = 0.5
+    """Largest change of the brightness, as a share of it."""
     contrast: float = 0.5
+    """Largest change of the contrast, as a share of it."""
     saturation: float = 0.25
+    """Largest change of the saturation, as a share of it."""
     hue: float = 0.5
     """Largest shift of the hue, as a share of the colour circle (0.5: any hue)."""
     jitter: float = 0.4

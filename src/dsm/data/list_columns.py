@@ -116,14 +116,14 @@ def several(source: str, line: str, before: str = "path") -> NoReturn:
     Args:
         before: the columns before the labels; empty if columns cannot be named.
     """
-    name = f"dsm data convert {source} --columns path,label,start,end --out NEW.txt"
+    convert = f"`dsm data convert {source} --columns {before},label,_ --out NEW.txt`"
     remedy = (
-        f" the first (`--columns {before},label,_`) or none (`--columns {before},_`), or, if they are "
-        f"something else, name the columns: `{name}`"
+        f"{convert} keeps the first, with --columns {before},_ none; if they are something else, name the "
+        "columns, such as path,label,start,end"
     )
     raise UserError(
         f"{source}: has several labels per line, as in `{line[:200]}`, but dsm takes one per video; "
-        f"keep{remedy if before else ' one'}."
+        f"{remedy if before else 'keep one'}."
     )
 
 

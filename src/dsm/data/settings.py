@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.inputs import GroupsTable
 from dsm.limits import CLIP_PIXELS, CLIP_RATE, CLIP_SIDE
 from dsm.views import MODALITIES, ModalityName
@@ -30,8 +30,7 @@ class ClipConfig:
     """RGB, its change from frame to frame, or optical flow (computed, or saved as pictures)."""
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.stride, self.size) < 1:
-            raise UserError("frames, stride and size of a clip must be at least 1.")
+        check_range(self, "frames", "stride", "size", least=1)
         if not 0 <= self.fps < float("inf"):
             raise UserError(f"fps of a clip must be above 0, or 0 for the video's own rate, not {self.fps}.")
         if self.resize < self.size:

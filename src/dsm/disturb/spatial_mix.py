@@ -48,7 +48,7 @@ class SpatialMix:
     exchange: float = 0.0
     """Weight of replacing the static scene (the mean over time) by that of another clip."""
     strength: float = 1.0
-    """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the default of the kind."""
+    """Strength of the kinds that bend the picture: 0 changes nothing, 1 is the normal strength of a kind."""
     mixing_strength: float = 1.0
     """Strength of `background`, `replace` and `exchange`, which mix a picture in; on the same scale."""
     together: bool = False

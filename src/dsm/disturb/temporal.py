@@ -186,13 +186,21 @@ class TemporalMix:
     """Weights of the kinds of TLD; they need not sum to one."""
 
     shift: float = 1.0
+    """Weight of another part of the video."""
     shuffle: float = 1.0
+    """Weight of the frames in random order."""
     reverse: float = 1.0
+    """Weight of the frames backwards."""
     freeze: float = 1.0
+    """Weight of one frame, repeated."""
     speed: float = 1.0
+    """Weight of the motion at another pace."""
     swap: float = 0.0
+    """Weight of a few frames that change places."""
     insert: float = 0.0
+    """Weight of a few frames that are repeated."""
     delete: float = 0.0
+    """Weight of a few frames that are left out."""
     flow: float = 0.0
     """Weight of changing the pace of the motion for a while, by warping along optical flow (needs OpenCV)."""
 

@@ -37,9 +37,10 @@ class Masks:
         paths = [_mask_of(folder, path) for path in videos.paths]
         missing = [path for path, found in zip(videos.paths, paths, strict=True) if found is None]
         if missing:
+            more = f" and {many(len(missing) - 1, 'other video')}" if len(missing) > 1 else ""
             raise UserError(
-                f"{folder}: has no masks for {missing[0]} (and {many(len(missing) - 1, 'other')}); for "
-                "a/b.mp4 it needs a folder a/b of pictures, or a video a/b.mp4, white where the actor is."
+                f"{folder}: has no mask for {missing[0]}{more}; for a/b.mp4 it needs a folder a/b of "
+                "pictures, or a video a/b.mp4, white where the actor is."
             )
         self.files = unlabelled(list(map(str, paths)), str(folder))
         self._masks, self._videos = (EvaluationClips(one, clip, windows) for one in (self.files, videos))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.models.settings import Precision
 from dsm.video.settings import READING_TIME
 
@@ -45,7 +45,7 @@ class ExtractSettings:
     batch_size: int = 8
     """Videos per batch."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
+    """Processes that decode videos; by default 1, or up to 12 with a GPU."""
     tokens: int = 0
     """Write this many token vectors per video instead of one feature, for the attentive probe of `dsm probe`.
     If the encoder has more, neighbouring ones are averaged."""
@@ -62,13 +62,9 @@ class ExtractSettings:
     """Time limit for reading a video, in seconds; for a long video, per 128 clips."""
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1:
-            raise UserError("windows and batch-size must be at least 1.")
-        if (self.workers or 0) < 0 or not 0 <= self.every < float("inf"):
-            raise UserError("workers and every must not be below 0.")
-        if not 0 <= self.tokens <= MOST_TOKENS:
-            raise UserError(f"tokens must be from 0 to {MOST_TOKENS}.")
+        check_range(self, "windows", "batch_size", least=1)
+        check_range(self, "workers", "every", least=0)
+        check_range(self, "tokens", least=0, most=MOST_TOKENS)
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
-        if not self.timeout > 0:
-            raise UserError("timeout must be above 0.")
+        check_range(self, "timeout", above=0, finite=False)

@@ -30,11 +30,12 @@ def labels_of(footage: Footage, labels: VideoList) -> NDArray[np.int64]:
         names = (footage.name(row), path)
         found[row] = next((known[_tidy(name)] for name in names if _tidy(name) in known), -1)
     kinds = len(np.unique(found[found >= 0]))
-    if kinds < 2:
+    if kinds == 0:
         raise UserError(
-            f"{labels.source}: gives these clips {kinds} different labels, but a probe needs at least two; "
-            "the paths must be those of the features."
+            f"{labels.source}: none of its paths is among the features; export the list from their own page."
         )
+    if kinds == 1:
+        raise UserError(f"{labels.source}: labels only one class, but a probe needs at least two.")
     return found
 
 

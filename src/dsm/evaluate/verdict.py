@@ -83,7 +83,9 @@ STILL: dict[str, Chosen] = {
         False,
     ),
     "contrasted_scenes": Chosen(
-        "Contrasted accuracy", "right in front of other scenes, but wrong on one frame of that clip", True
+        "Contrasted accuracy",
+        "share of clips classified correctly in front of another scene, but not from one frame of it",
+        True,
     ),
     "motion_gain": Chosen(
         "Motion gain", "share of its skill, the accuracy above chance, that single frames cannot give", True
@@ -101,10 +103,14 @@ MOVING: dict[str, Chosen] = {
         "Order sensitivity", "share of its skill lost when frames are shuffled", True
     ),
     "dimensions_static": Chosen(
-        "Static dimensions", "share of its features that encode the picture but not the motion", False
+        "Static dimensions",
+        "share of its feature dimensions that encode static appearance but not motion",
+        False,
     ),
     "dimensions_dynamic": Chosen(
-        "Dynamic dimensions", "share of its features that encode the motion but not the picture", True
+        "Dynamic dimensions",
+        "share of its feature dimensions that encode motion but not static appearance",
+        True,
     ),
     "direction_sensitivity": Chosen(
         "Direction sensitivity", "share of its skill lost when played backwards", True
@@ -148,8 +154,8 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     if gain is None:
         sentence = "It is not clearly better than chance here, so what it relies on cannot be measured"
         if found.still and reliance is not None:
-            sentence += f"; scene reliance, which needs no skill, is {_words(reliance)}"
-        return Verdict("unknown", f"{sentence}.", "no skill")
+            sentence += f"; scene reliance, which can be measured even so, is {_words(reliance)}"
+        return Verdict("unknown", f"{sentence}.", "near chance")
     if found.still and reliance is not None:
         text = f"{percent(reliance.value)} scene"
         share = f"scene reliance {_words(reliance)}"
@@ -165,10 +171,11 @@ def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     if gain.ends[0] > CLEARLY_MOVING:
         return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
     if gain.ends[1] < NEARLY_STILL:
-        return Verdict("scene", f"It relies on the picture: single frames are nearly enough ({share}).", text)
+        sentence = f"It relies on static appearance: single frames are nearly enough ({share})."
+        return Verdict("scene", sentence, text)
     return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
 
 
 def _words(value: Interval) -> str:
-    ends = f", 95% interval {percent(value.low)[:-1]} to {percent(value.high)[:-1]}" if value.known else ""
+    ends = f", 95% interval {percent(value.low)} to {percent(value.high)}" if value.known else ""
     return f"{percent(value.value)}{ends}"

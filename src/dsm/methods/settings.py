@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, did_you_mean
+from dsm.errors import UserError, check_range, did_you_mean
 from dsm.models.settings import HeadKind
 from dsm.views import NegativeLook
 
@@ -44,29 +44,26 @@ class MocoConfig:
     joint: bool = False
     """Encode all views in one batch with the trained encoder, with gradients, as SimCLR does, instead of the
     momentum encoder. BatchNorm then sees intact and broken motion together, so small motions are learned
-    sooner. Costs more."""
+    sooner. Costs more time and memory."""
     negatives: int = 0
     """Motion-broken negatives per clip."""
     tld: TemporalMix = field(default_factory=TemporalMix)
-    """How the negatives' motion is broken: the weight of each kind."""
+    """How the negatives' motion is broken (TLD, temporal local disturbance): the weight of each kind."""
     motion_weight: float = 0.0
     """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
     puts these negatives into one softmax with the other videos, as the paper does; they then dominate the
     loss until the encoder sees motion."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
-    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
-    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
+    """A negative's crop, colours and broken scene (SLD): `anchor` copies its anchor's, so that only motion
+    makes the negative less like the anchor; `positive` copies the positive's, so that the two differ only in
+    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD
+    too."""
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.queue + 1) < 1 or not self.temperature > 0 or not 0 <= self.momentum <= 1:
-            raise UserError(
-                "dim must be at least 1, queue at least 0, temperature above 0, momentum from 0 to 1."
-            )
-        if self.negatives < 0 or not 0 <= self.motion_weight < float("inf"):
-            raise UserError(
-                f"negatives ({self.negatives}) and motion_weight ({self.motion_weight}) must be at least 0."
-            )
+        check_range(self, "dim", least=1)
+        check_range(self, "temperature", above=0)
+        check_range(self, "momentum", least=0, most=1)
+        check_range(self, "queue", "negatives", "motion_weight", least=0)
         if self.queue == 0 and not self.in_batch and not self.negatives:
             raise UserError(
                 "queue 0, no in-batch and negatives 0 leave nothing to push from; set one of them."
@@ -91,28 +88,30 @@ class DsmConfig(MocoConfig):
     joint: bool = True
     """Encode all views in one batch with the trained encoder, with gradients, instead of the momentum
     encoder. BatchNorm then sees intact and broken motion together, so small motions are learned sooner. Costs
-    more."""
+    more time and memory."""
     sld: SpatialMix = field(
         default_factory=lambda: SpatialMix(smooth=1, exchange=1, together=True, strength=0.5, ramp=0.5)
     )
-    """How the scene is broken: the weight of each kind. By default the picture is bent a little and, over the
-    first half of the training, its scene is more and more exchanged for another video's.
+    """How the scene is broken (SLD, spatial local disturbance): the weight of each kind. By default the
+    picture is bent a little and, over the first half of the training, its scene is more and more exchanged
+    for another video's.
     `--dsm.sld.strength 0 --dsm.sld.mixing-strength 0` leaves the scene intact."""
     sld_on: SldOn = "both"
     """Whose scene is broken (the paper's code: the anchor's)."""
     negatives: int = 1
-    """Motion-broken negatives per clip; 0 turns TLD off."""
+    """Motion-broken negatives (TLD) per clip."""
     # Without shift and speed: a periodic motion remains the same motion in another window or at another pace.
     tld: TemporalMix = field(default_factory=lambda: TemporalMix(shift=0, speed=0))
-    """How the negatives' motion is broken: the weight of each kind."""
+    """How the negatives' motion is broken (TLD, temporal local disturbance): the weight of each kind."""
     motion_weight: float = 1.0
     """Weight of a separate loss that asks whether the positive is nearer than each motion-broken negative. 0
     puts these negatives into one softmax with the other videos, as the paper does; they then dominate the
     loss until the encoder sees motion."""
     look: NegativeLook = "positive"
-    """A negative's crop, colours and SLD: `positive` copies the positive's, so that the two differ only in
-    motion; `anchor` copies its anchor's, so that only the motion makes the negative less like the anchor;
-    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
+    """A negative's crop, colours and broken scene (SLD): `positive` copies the positive's, so that the two
+    differ only in motion; `anchor` copies its anchor's, so that only the motion makes the negative less like
+    the anchor; `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws
+    SLD too."""
 
 
 @dataclass(frozen=True)
@@ -130,20 +129,21 @@ class DsmTripletConfig:
     tld: TemporalMix = field(default_factory=TemporalMix)
     """How the negative's motion is broken: the weight of each kind."""
     look: NegativeLook = "anchor"
-    """A negative's crop, colours and SLD: `anchor` copies its anchor's, so that only the motion makes the
-    negative less like the anchor; `positive` copies the positive's, so that the two differ only in motion;
-    `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD too."""
+    """A negative's crop, colours and broken scene (SLD): `anchor` copies its anchor's, so that only motion
+    makes the negative less like the anchor; `positive` copies the positive's, so that the two differ only in
+    motion; `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD
+    too."""
     intra: float = 1.0
     """Weight of the triplet with the clip's own motion-broken version."""
     inter: float = 1.0
     """Weight of the triplet with another video's version."""
 
     def __post_init__(self) -> None:
-        weights = min(self.intra, self.inter) >= 0 and self.intra + self.inter > 0
-        if not (0 < self.margin < float("inf") and self.dim >= 1 and weights):
-            raise UserError(
-                "dsm-triplet: margin must be above 0, dim at least 1, and intra or inter above 0."
-            )
+        check_range(self, "margin", above=0)
+        check_range(self, "dim", least=1)
+        check_range(self, "intra", "inter", least=0)
+        if not self.intra + self.inter:
+            raise UserError("dsm-triplet: intra or inter must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,7 @@ class BeConfig(MocoConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.consistency < 0:
-            raise UserError(f"be: consistency must be at least 0, not {self.consistency}.")
+        check_range(self, "consistency", least=0)
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ class SimclrConfig:
     """The projection head: `linear`, `mlp` or `mlp-bn` with BatchNorm."""
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or not self.temperature > 0:
-            raise UserError("simclr: dim must be at least 1, temperature above 0.")
+        check_range(self, "dim", least=1)
+        check_range(self, "temperature", above=0)
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class ClassifyConfig:
     linear_probe: bool = False
     """Train only the classifier; the encoder is frozen."""
     train_from: str | None = None
-    """Train only this stage of the encoder and those after it; a wrong name's error lists the stages."""
+    """Train only this stage of the encoder and those after it; an unknown name makes dsm list them."""
     stage_decay: float = 1.0
     """Learning rate of each stage relative to the next stage towards the classifier. Pooling layers do not
     count as stages; a norm on its own belongs to the stage before it."""
@@ -230,9 +229,8 @@ class ClassifyConfig:
     """Mix pairs of clips and of their labels by shares from Beta(a, a) (Zhang et al. 2018); 0 is off."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise UserError("dropout and label-smoothing must be at least 0 and below 1.")
-        if not 0 < self.stage_decay <= 1 or self.mixup < 0:
-            raise UserError("stage-decay must be above 0 and at most 1, mixup at least 0.")
+        check_range(self, "dropout", "label_smoothing", least=0, below=1)
+        check_range(self, "stage_decay", above=0, most=1)
+        check_range(self, "mixup", least=0)
         if self.linear_probe and self.train_from:
             raise UserError("--linear-probe trains no stage of the encoder; drop --train-from.")

@@ -260,7 +260,8 @@ def _compare(
     largest = difference(forward, module, example)
     if not largest <= allowed:  # written so that NaN is refused too
         raise UserError(
-            f"{path}: not written, as the exported encoder's output differs by {largest:.1e} from PyTorch's."
+            f"{path}: not written, because its output differs from PyTorch's by {largest:.1e} of the largest "
+            f"value (allowed: {allowed:.0e}); export to another format."
         )
     return largest
 

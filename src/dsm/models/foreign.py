@@ -53,7 +53,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         """A readable one-line summary."""
-        name = f"{self.backbone} as {self.source} writes it"
+        name = f"{self.backbone} in the format of {self.source}"
         gaps = len(self.missing) + len(self.unfit)
         lacking = f", {gaps} stay random ({(self.unfit + self.missing)[0]}, …)" if gaps else ""
         behind = f" with the prefix '{self.prefix}'" if self.prefix else ""
@@ -71,8 +71,8 @@ class LoadReport:
     def too_little(self, name: str, gaps: list[str]) -> UserError:
         """The error for a file that leaves part of the encoder random; it names the first gaps."""
         return UserError(
-            f"{name}: its weights fill only {self.share:.1%} of {self.backbone} as {self.source} writes it "
-            f"(not {', '.join(gaps[:3])}); the rest would stay random. --partial loads it anyway."
+            f"{name}: its weights fill only {self.share:.1%} of {self.backbone} ({self.source}; "
+            f"missing: {', '.join(gaps[:3])}); the rest would stay random. --partial loads it anyway."
         )
 
     @property
@@ -218,12 +218,12 @@ def build(match: Match, *, partial: bool, head: bool, name: str) -> nn.Module:
     if not head:
         return encoder
     if match.head is None:
-        raise UserError(f"{name}: has no projection head; omit head.")
+        raise UserError(f"{name}: has no projection head; remove --head projection.")
     weight, bias = match.head
     if weight.shape != (len(bias), encoder.feature_dim):
         raise UserError(
             f"{name}: its projection head of {_shape(weight)} does not fit features of {encoder.feature_dim} "
-            "numbers; omit head."
+            "numbers; remove --head projection."
         )
     embedder = Embedder(encoder, len(weight), "linear")
     embedder.head.load_state_dict({"weight": weight, "bias": bias})

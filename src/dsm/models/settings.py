@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dsm.errors import UserError, did_you_mean
+from dsm.errors import UserError, check_range, did_you_mean
 from dsm.inputs import LIBRARIES
 from dsm.terminal import console
 
@@ -52,8 +52,7 @@ class LoadSettings:
     """Accept a foreign checkpoint that fills only part of the encoder."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError("seed must be at least 0.")
+        check_range(self, "seed", least=0)
 
     def load(self, weights: str, head: Head | None = None) -> LoadedEncoder:
         """Load weights, and print what was loaded from a foreign checkpoint.

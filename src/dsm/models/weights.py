@@ -108,7 +108,7 @@ def load_weights(
     """
     if str(weights) == RANDOM:
         if head == "projection":
-            raise UserError("random weights have no projection head; omit head.")
+            raise UserError("random weights have no projection head; remove --head projection.")
         module = create_model(backbone).eval()
         if init == "xavier":
             initialise_xavier(module)
@@ -125,7 +125,7 @@ def load_weights(
     if match is None and (transformer := transformer_in(state, choice)):
         read = build_found(transformer, name=str(weights), partial=partial)
         if head == "projection":
-            raise UserError(f"{weights}: has no projection head; omit head.")
+            raise UserError(f"{weights}: has no projection head; remove --head projection.")
         return LoadedEncoder(read.module, weights_name(weights), read.about, read.report)
     if match is None:
         raise UserError(f"{weights}: no encoder known to dsm; `dsm weights inspect` lists its tensors.")
@@ -148,7 +148,7 @@ def _load_published(library: str, what: str, *, head: Head | None, partial: bool
         if read_settings(folder / CONFIG, f"hf:{what}").get("model_type") == HUB_TYPE:
             return load_weights(folder / WHOLE, head=head)
     if head == "projection":
-        raise UserError(f"{library}:{what}: has no projection head; omit head.")
+        raise UserError(f"{library}:{what}: has no projection head; remove --head projection.")
     if library == "tv":
         file = fetch_torchvision(what)
         return replace(load_weights(file, partial=partial), name=weights_name(what))
@@ -183,7 +183,7 @@ def _load_ours(weights: str | Path, state: dict[str, Any], head: Head | None) ->
     try:
         config = parse_about(state["config"])
         if head == "projection" and not config.get("head"):
-            raise UserError(f"{weights}: has no projection head; omit head.")
+            raise UserError(f"{weights}: has no projection head; remove --head projection.")
         classes = None
         if head == "classifier" and "classes" in config:
             classes = list(config["classes"])
@@ -240,7 +240,7 @@ def _load_exported(path: str | Path, exported: Exported, head: Head | None) -> L
     _check_names(about.get("method", ""))
     module = build_encoder(exported.tensors, about)
     if head == "projection" and not about["head"]:
-        raise UserError(f"{path}: has no projection head; omit head.")
+        raise UserError(f"{path}: has no projection head; remove --head projection.")
     if isinstance(module, Embedder) and head != "projection":
         module = module.encoder
     return LoadedEncoder(module, str(about.get("method", "exported")), about)

@@ -103,6 +103,6 @@ def refusal(shape: Sequence[int], error: Exception) -> UserError:
     """The error to raise when a network failed on a clip of a shape (C, T, H, W)."""
     size = "x".join(str(side) for side in shape)
     return UserError(
-        f"the network does not take clips of {size} ({first_line(error)}); change the clip flags "
-        "that end in frames or size."
+        f"the network does not take clips of {size} ({first_line(error)}); change --frames or "
+        "--size (in training: --clip.frames or --clip.size)."
     )

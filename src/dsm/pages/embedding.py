@@ -56,9 +56,10 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
             panel.set_title(literal(f"{one.run}, by {way}"), fontsize=10)
             if one is embedded[-1]:
                 more = len(names) - MOST_NAMES
+                title = f"first {MOST_NAMES} names; the other {more} reuse these colours and marks"
                 panel.legend(
                     loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, fontsize=7, frameon=False,
-                    title=f"the first {MOST_NAMES} names; {more} more look like them" if more > 0 else None,
+                    title=title if more > 0 else None,
                     title_fontsize=7,
                 )  # fmt: skip
     save_figure(figure, file)

@@ -38,8 +38,8 @@ TYPICAL, CLUSTERS, GROUPS, SHOWN_OF_GROUP, CAMERAS = 6, 24, 24, 6, 12
 """Most clips per cluster; most clusters that are open, groups of duplicates, clips per group, and cameras."""
 TYPICAL_OF_SMALLER = 2
 SOURCES = {
-    "table": "from the given table",
-    "expression": "from the given expression",
+    "table": "from --cameras",
+    "expression": "from --camera-regex",
     "name": "from names in the paths",
     "folder": "from folders, because no path names a camera; --cameras or --camera-regex defines them",
 }

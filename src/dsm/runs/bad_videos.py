@@ -120,8 +120,9 @@ class LeftOut:
         left = int((self._videos.labels == label).sum() - out.sum())
         if left < self._least:
             raise UserError(
-                f"{self._videos.source}: only {many(left, 'video')} of class {label} can be read, but "
-                f"{self._least} needed. The last failure: {bad.reason} `dsm data check` names all bad videos."
+                f"{self._videos.source}: only {many(left, 'video')} of class {label} can be read, but at "
+                f"least {self._least} needed; remove the class, or repair its videos. The last failure: "
+                f"{bad.reason} `dsm data check` names all bad videos."
             )
 
     def note(self) -> str:
@@ -153,7 +154,8 @@ def left_out_sentences(folder: Path) -> list[str]:
         first = "; ".join(f"{one.path}: {one.reason}" for one in entries[:MAX_NAMED])
         more = f"; and {len(entries) - MAX_NAMED} more" if len(entries) > MAX_NAMED else ""
         name = file.relative_to(folder).as_posix().removesuffix(LEFT_OUT)
-        sentences.append(f"{name}: {len(entries)} cannot be read: {first}{more} (all: {file.name})")
+        count = many(len(entries), "video")
+        sentences.append(f"{name}: {count} cannot be read: {first}{more} (all: {file.name})")
     return sentences
 
 

@@ -97,6 +97,11 @@ def _same_settings(path: Path, was: dict[str, Any], now: dict[str, Any], default
     was = {name: defaults[name] for name in defaults.keys() & now.keys()} | was
     for name in now:  # in order: a differing number of videos says more than the name of the list
         if name in was and was[name] != now[name]:
+            if name == "data.train":
+                raise UserError(
+                    f"{path}: was trained on another list: paths, labels or frame counts differ. Resume with "
+                    "the original list, or start a new run in another --out."
+                )
             raise UserError(
                 f"{path}: was trained with {name} {was[name]}, not {now[name]}; "
                 "--resume needs the same settings."

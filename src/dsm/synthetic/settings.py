@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dsm.errors import UserError, did_you_mean
+from dsm.errors import UserError, check_range, did_you_mean
 from dsm.synthetic.dots import DOTS
 from dsm.synthetic.drone import DRONE
 from dsm.synthetic.scenes import SCENES
@@ -56,12 +56,11 @@ class MotionScenesConfig:
             raise UserError(f"motions must be 2 to {len(world.motions)}, not {self.motions}.")
         if self.bystanders and not world.bystanders:
             raise UserError(f"the world {self.world} has no bystanders; set bystanders to 0.")
-        if not 0 <= self.scene_correlation <= 1:
-            raise UserError(f"scene-correlation must be 0 to 1, not {self.scene_correlation}.")
+        check_range(self, "scene_correlation", least=0, most=1)
         if self.size % 2 or self.size < 16:
             raise UserError(f"size must be an even number, at least 16, not {self.size}.")
-        if min(self.train, self.test, self.frames) < 1 or self.seed < 0:
-            raise UserError("train, test and frames must be at least 1, and seed at least 0.")
+        check_range(self, "train", "test", "frames", least=1)
+        check_range(self, "seed", least=0)
 
 
 PRESETS: dict[str, MotionScenesConfig] = {

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from dsm.data.settings import ClipConfig
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.inputs import ListFile, RootFolder, Weights
 from dsm.methods.settings import ClassifyConfig, MethodSettings, check_method
 from dsm.models.settings import RANDOM, Pooling, Precision, check_name
@@ -23,6 +23,7 @@ class OptimConfig:
     """How weights are updated. The paper's long recipe: sgd, lr 0.003, weight decay 1e-4, step schedule."""
 
     name: Literal["sgd", "adamw"] = "adamw"
+    """The optimiser."""
     lr: float = 1e-3
     """Peak learning rate."""
     lr_batch: int | None = None
@@ -37,6 +38,7 @@ class OptimConfig:
     """When `step` decays the rate, as fractions of the training (the paper: epochs 120, 160, 200 of 240); an
     empty list keeps it constant."""
     decay: float = 0.1
+    """Factor of the learning rate at each milestone."""
     warmup: int = 20
     """Steps over which the learning rate rises to its peak."""
     clip: float | None = None
@@ -46,14 +48,9 @@ class OptimConfig:
     and in-batch negatives see only their own part."""
 
     def __post_init__(self) -> None:
-        rest = (self.weight_decay, self.momentum, self.decay, self.warmup)
-        if not (self.lr > 0 and all(value >= 0 for value in rest)):
-            raise UserError(
-                "optim: lr must be above 0; weight-decay, momentum, decay and warmup must be at least 0."
-            )
-        given = [value for value in (self.clip, self.lr_batch) if value is not None]
-        if self.accumulate < 1 or not all(value > 0 for value in given):
-            raise UserError("optim: accumulate must be at least 1, clip and lr-batch above 0.")
+        check_range(self, "lr", "clip", "lr_batch", above=0)
+        check_range(self, "weight_decay", "momentum", "decay", "warmup", least=0)
+        check_range(self, "accumulate", least=1)
 
 
 @dataclass(frozen=True)
@@ -70,19 +67,16 @@ class MonitorConfig:
     windows: int = 1
     """Clips per video of the list."""
     videos: int = 200
-    """Without a list: number of training videos on which to measure the balance: 1 if the encoder uses only
-    motion, -1 if only the scene. 0: no evaluation."""
+    """Without a list: on how many training videos to measure the balance of motion (1) and scene (-1). With 0
+    videos, nothing is evaluated."""
 
     patience: int = 3
     """With `--tune`: stop after this many evaluations in a row that are worse than before the first step; 0:
     never."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.windows < 1 or min(self.videos, self.patience) < 0:
-            raise UserError(
-                "monitor.every and monitor.windows must be at least 1, monitor.videos and monitor.patience "
-                "not below 0."
-            )
+        check_range(self, "every", "windows", least=1)
+        check_range(self, "videos", "patience", least=0)
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class DataConfig:
     batch_size: int = 16
     """Videos per step, over all processes and all `--optim.accumulate` parts."""
     workers: int | None = None
-    """Decoding processes per training process; by default 1, or up to 12 beside a GPU. 0: the process itself
+    """Decoding processes per training process; by default 1, or up to 12 with a GPU. 0: the process itself
     decodes. The batches do not depend on it."""
     cache_mb: int = 0
     """MB of memory in which each worker keeps decoded videos. With at most one worker each video is decoded
@@ -108,7 +102,7 @@ class DataConfig:
     decoder: Decoder = "pyav"
     """Decoder. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
-    """Largest share of unreadable videos, which others replace; with more the run stops."""
+    """Largest share of videos that may be unreadable; others replace them. With more, the run stops."""
     timeout: float = READING_TIME
     """Seconds that reading one video may take; a worker that takes longer is replaced."""
 
@@ -172,16 +166,11 @@ class RunConfig:
         check_name(self.backbone)
         if self.resume and self.overwrite:
             raise UserError("give only one of --resume (continue the run) and --overwrite (replace it).")
-        if min(self.epochs, self.log_every, self.save_every, self.keep, self.devices) < 1:
-            raise UserError("epochs, log-every, save-every, keep and devices must be at least 1.")
-        if self.data.batch_size < 2 or min(self.data.workers or 0, self.data.cache_mb, self.seed) < 0:
-            raise UserError(
-                "data.batch-size must be at least 2; data.workers, data.cache-mb and seed at least 0."
-            )
-        if not 0 <= self.data.max_bad <= 1 or not self.data.timeout > 0:
-            raise UserError("data.max-bad must be from 0 to 1, data.timeout above 0 seconds.")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps must be at least 1, not {self.steps}.")
+        check_range(self, "epochs", "steps", "log_every", "save_every", "keep", "devices", least=1)
+        check_range(self, "data.batch_size", least=2)
+        check_range(self, "data.workers", "data.cache_mb", "seed", least=0)
+        check_range(self, "data.max_bad", least=0, most=1)
+        check_range(self, "data.timeout", above=0, finite=False)
 
 
 @dataclass(frozen=True)
@@ -192,7 +181,8 @@ class PretrainConfig(RunConfig):
     """dsm, dsm-triplet, moco, be or simclr; `--help-all` shows the settings of each."""
     settings: Annotated[MethodSettings, tyro.conf.arg(name="")] = field(default_factory=MethodSettings)
     weights: Weights = RANDOM
-    """Run or checkpoint whose encoder and backbone to start from; `none` starts from random weights."""
+    """Weights to start from: a run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`),
+    `motion` (comes with dsm), or `none` for random ones. Their backbone replaces `--backbone`."""
     tune: str | None = None
     """What to train of the encoder of `weights`: `head`, a linear map after it; `lora`, low-rank additions to
     all its layers; `last:K`, its last K blocks; or `all`. The run then compares the encoder with the one it
@@ -232,7 +222,8 @@ class FinetuneConfig(RunConfig):
 
     data: FinetuneData
     weights: Weights = RANDOM
-    """Run folder or checkpoint whose encoder and backbone to start from; `none` trains from scratch."""
+    """Weights to start from: a run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`),
+    `motion` (comes with dsm), or `none` for random ones. Their backbone replaces `--backbone`."""
     epochs: int = 45
     """Passes over all videos."""
     # The paper's SGD needs long schedules; the paper's recipes set it.
@@ -245,5 +236,4 @@ class FinetuneConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.test_every < 1 or self.test_windows < 1:
-            raise UserError("test-every and test-windows must be at least 1.")
+        check_range(self, "test_every", "test_windows", least=1)

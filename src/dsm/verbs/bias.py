@@ -44,7 +44,7 @@ from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
-from dsm.terminal import progress, warn
+from dsm.terminal import many, progress, warn
 from dsm.verbs.bias_card import Tested, actor_left, allowed_by, card_of, kinds_of, masks_for, measures_of
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.result import Result
@@ -64,8 +64,9 @@ def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList |
     videos = read_list(path, root, like=named(class_names_of(like), like.source) if like else None)
     if not videos.labelled:
         raise UserError(
-            f"{path}: {int((videos.labels < 0).sum())} of its videos have no label; `dsm bias` compares "
-            "accuracies, so every line must be `path label`."
+            f"{path}: {many(int((videos.labels < 0).sum()), 'video has', 'videos have')} no label; label "
+            "all. For a test list without labels, remove --data.train and --data.conflict: then what needs "
+            "none is measured."
         )
     labels, counts = np.unique(videos.labels, return_counts=True)
     if len(labels) < 2:
@@ -112,6 +113,7 @@ def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: 
             if len(unknown):
                 raise UserError(
                     f"{videos.source}: class {unknown[0]} is not one of the {len(known)} classes of {source}."
+                    " Remove its videos from the list, or use weights or a --data.train list with this class."
                 )
             if subject.names is not None:
                 check_class_names(videos, subject.names, name)
@@ -246,7 +248,7 @@ def _written(
     for name, one in tested.items():
         allowed = allowed_by(one.variants, masked=config.masks is not None)
         if not allowed.still:
-            warn(f"{name}: {allowed.why} Its scene reliance is underestimated. See variants.png.")
+            warn(f"{name}: {allowed.why} Scene reliance is underestimated: see variants.png.")
     files = [config.out / name for name in FILES]
     if not config.quick:
         files += card_of(config, tested, videos, labels)

@@ -85,8 +85,8 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         spread = row.interval("{:.2f} to {:.2f}")
         table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
     lines = [
-        f"{config.data.test} has no labels, so accuracies and the four numbers of scene reliance are "
-        "missing; the numbers above need no labels",
+        f"{config.data.test} has no labels, so accuracies, scene reliance, motion gain, order and direction "
+        "sensitivity are left out",
         "balance: 1 if the encoder uses only the motion, -1 if only the scene",
         f"written: {file}",
     ]

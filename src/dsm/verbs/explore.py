@@ -166,9 +166,9 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
     tiles = [Tile(row, f"margin {margin:.0%}: {told(footage, row)}") for row, margin in suggested]
     given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
     text = (
-        f"{given} of {many(len(labels), 'clip')} have one of {kinds} labels. A probe trained on "
-        "them is least sure of these clips: its two most probable labels are nearly equal (the margin is the "
-        "difference of their probabilities). Label them next."
+        f"{given} of {many(len(labels), 'clip')} {'has' if given == 1 else 'have'} one of {kinds} labels. A "
+        "probe trained on them is least sure of these clips: its two most probable labels are nearly equal "
+        "(the margin is the difference of their probabilities). Label them next."
     )
     if not tiles:
         text = f"All {many(given, 'clip')} have one of {kinds} labels: none is left to label."
@@ -205,8 +205,8 @@ def _alert(
         f"threshold, set on {new.held} held-out videos of the archive, raises an alarm for at most "
         f"{config.false_alarms:.1%} of clips like the archive's, on average over archives. The rate holds "
         "for the same cameras in the same conditions: another camera, season or light is new too, and "
-        "raises more alarms. Alarms of one video come together. The test cannot tell whether a new clip "
-        "matters, or how many new events are missed."
+        "raises more alarms. If a clip raises an alarm, other clips of its video often do too. The test "
+        "cannot tell whether a new clip matters, or how many new events are missed."
     )
     if share > 10 * config.false_alarms:
         text += " So many alarms mean that the footage as a whole differs, perhaps in its cameras or light."

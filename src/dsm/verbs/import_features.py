@@ -81,7 +81,10 @@ def features(config: FeaturesConfig) -> Result:
         )
     known = np.unique(imported.labels[imported.labels >= 0])
     if len(known) and known[0] == 1 and len(known) == known[-1]:
-        warn(f"labels count from 1 to {known[-1]}; they were left unchanged.")
+        warn(
+            f"labels go from 1 to {known[-1]}, so class 0 is empty; if they count from 1, subtract 1 before "
+            "importing, or class names are off by one."
+        )
     taken_from = ", ".join(f"{what} from {name}" for what, name in sources.items() if name is not None)
     line = f"{config.out}: {many(len(imported), 'row')} x {many(imported.dim, 'dimension')}; {taken_from}"
     return Result(files=[config.out], lines=[line])

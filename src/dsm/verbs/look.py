@@ -46,7 +46,7 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
     made_by = {"list_digest": videos.digest(rooted=False), "weights_digest": digest(looker.module)}
     settings = lasting(config) | made_by
     claim_by_settings(
-        config.out, "look.json", settings, what="a look",
+        config.out, "look.json", settings, what="the output of dsm look",
         overwrite=config.overwrite, needed=needed(videos, path_of(config.weights), config.grouping.groups),
     )  # fmt: skip
     measured = mass_of_list(
@@ -82,9 +82,10 @@ def build_looker(config: LookConfig) -> tuple[Looker, str, int]:
 def take_aim(config: LookConfig, looker: Looker) -> str:
     """Set the score that the map explains; return its description."""
     if config.target_class is not None:
-        return f"the class {looker.for_class(config.target_class)}"
+        return f"the score of the class {looker.for_class(config.target_class)}"
     if config.target is None:
-        return "the similarity to the clip itself" if looker.classes is None else "the predicted class"
+        of_class = looker.classes is not None
+        return "the score of the predicted class" if of_class else "the similarity to the clip itself"
     if looker.classes is not None:
         raise UserError("--target is for encoders; for a classifier, use --target-class.")
     frames = read_frames_of(config.target, looker.clip)
@@ -109,7 +110,7 @@ def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
             continue
         note = _note(looker, answer.outputs[place], answer.outputs[0] if place else None)
         if probe != "clip" and answer.peaks[0] > 0:
-            note += f", peak {answer.peaks[place] / answer.peaks[0]:.2f} of the clip's"
+            note += f", peak of the map {answer.peaks[place] / answer.peaks[0]:.2f} times that of the clip"
         looks.append(Looked(probe, looker.shown(changed), answer.maps[place], note))
         if note:
             lines.append(f"{probe}: {note}")

@@ -43,7 +43,7 @@ def probe(config: ProbeConfig) -> Result:
     if len(unseen):
         warn(
             f"{many(len(unseen), 'class of the test list is', 'classes of the test list are')} not in the "
-            "training list."
+            f"training list, so {many(int(np.isin(test.labels, unseen).sum()), 'video')} can never be right."
         )
     by = "groups" if config.grouping.given else "videos"
     try:

@@ -90,7 +90,7 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
     Raises:
         UserError: a run has no checkpoint, or a folder holds something else and ``overwrite`` is off.
     """
-    base, what = config.out.with_suffix(""), "what a report measured"
+    base, what = config.out.with_suffix(""), "the measurements of a report"
     claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
     table = config.grouping.groups
     made_by: dict[str, Any] = {

@@ -99,7 +99,7 @@ def run(config: RunRecipeConfig) -> Result:
     lists = _check(config, recipe)
     settings = lasting(config) | {"lists": [videos.digest(rooted=False) for videos in lists]}
     claim_by_settings(
-        config.out, "recipe.json", settings, what="a recipe's run",
+        config.out, "recipe.json", settings, what="the output of dsm run",
         overwrite=config.overwrite,
         needed=needed(*lists, path_of(config.weights) if config.weights else None),
     )  # fmt: skip

@@ -184,8 +184,8 @@ def _comparison_tables(comparison: Comparison, folder: Path, videos: int) -> lis
     """Which of two classifiers is right, and how often; and the difference of their top-1."""
     counts = {
         "both right": comparison.both,
-        "only this one": comparison.only_this,
-        "only the other": comparison.only_other,
+        "only this test right": comparison.only_this,
+        "only the other right": comparison.only_other,
         "both wrong": comparison.neither,
     }
     difference = comparison.difference
@@ -193,7 +193,7 @@ def _comparison_tables(comparison: Comparison, folder: Path, videos: int) -> lis
     return [
         plain_table([(f"against {folder}, of {many(videos, 'video')}:",)]),
         plain_table([(f"  {words}", f"{count:6d}") for words, count in counts.items()]),
-        plain_table([("top1 less its top1", f"{difference.value:+6.1%}", interval)]),
+        plain_table([("top1, this minus the other", f"{difference.value:+6.1%}", interval)]),
     ]
 
 

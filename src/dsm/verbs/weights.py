@@ -58,7 +58,7 @@ def _described(config: InspectConfig) -> Iterator[str]:
         return
     report = match.report
     yield (
-        f"{config.file}: {report.backbone} {match.settings}, as {report.source} writes it"
+        f"{config.file}: {report.backbone} {match.settings}, in the format of {report.source}"
         + (f", with the prefix '{report.prefix}'" if report.prefix else "")
         + (f", under '{report.nest}'" if report.nest else "")
     )

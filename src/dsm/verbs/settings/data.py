@@ -15,7 +15,7 @@ from dsm.data.official import OFFICIAL
 from dsm.data.settings import ClipConfig, Grouping
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
-from dsm.errors import UserError, did_you_mean
+from dsm.errors import UserError, check_range, did_you_mean
 from dsm.evaluate.settings import LEAST_SIDE, NEAR_DUPLICATE, PREVIEW_FORMATS
 from dsm.inputs import FeaturesFile, ListFile, RootFolder, Videos
 from dsm.methods.settings import DsmConfig, SldOn
@@ -57,8 +57,7 @@ class SynthConfig:
     """Replace MotionScenes with other settings."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"workers must be at least 1, not {self.workers}.")
+        check_range(self, "workers", least=1)
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ class IndexConfig:
     """Replace an existing list."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError("workers must be at least 1.")
+        check_range(self, "workers", least=1)
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ class CheckConfig:
     """Replace existing files."""
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.workers < 1 or not self.timeout > 0:
-            raise UserError("frames and workers must be at least 1, timeout above 0 seconds.")
+        check_range(self, "frames", "workers", least=1)
+        check_range(self, "timeout", above=0, finite=False)
 
 
 def check_columns(text: str) -> tuple[str, ...]:
@@ -334,8 +332,9 @@ class FramesConfig:
     """Replace frames that were written with other settings."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or not 1 <= self.quality <= 95 or (self.short_side or 16) < 16:
-            raise UserError("workers must be at least 1, quality 1 to 95, short-side at least 16.")
+        check_range(self, "workers", least=1)
+        check_range(self, "quality", least=1, most=95)
+        check_range(self, "short_side", least=16)
 
 
 @dataclass(frozen=True)
@@ -362,8 +361,8 @@ class PackConfig:
     """Replace a pack that was written with other settings."""
 
     def __post_init__(self) -> None:
-        if min(self.workers, self.shard_videos) < 1 or self.short_side < 16:
-            raise UserError("workers and shard-videos must be at least 1, short-side at least 16.")
+        check_range(self, "workers", "shard_videos", least=1)
+        check_range(self, "short_side", least=16)
 
 
 TLD_KINDS = tuple(kind.name for kind in fields(TemporalMix))
@@ -407,8 +406,8 @@ class PreviewConfig:
     def __post_init__(self) -> None:
         if self.out.suffix not in PREVIEW_FORMATS:
             raise UserError(f"{self.out}: --out must end in one of {', '.join(PREVIEW_FORMATS)}.")
-        if self.show < 1 or self.seed < 0 or (self.measure or 1) < 1:
-            raise UserError("show and measure must be at least 1, seed not below 0.")
+        check_range(self, "show", "measure", least=1)
+        check_range(self, "seed", least=0)
         if self.clip.modality != "rgb":
             raise UserError("a preview shows frames and their flow: leave --clip.modality at rgb.")
         if self.clip.frames < 2 or self.clip.size < LEAST_SIDE:

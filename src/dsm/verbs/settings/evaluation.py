@@ -10,7 +10,7 @@ import tyro
 
 from dsm.data.list_lines import ENDINGS
 from dsm.data.settings import ClipChanges, Grouping
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.evaluate.settings import (
     FILM_FORMATS,
     PROBES,
@@ -58,8 +58,7 @@ class ExtractConfig:
     """Replace an existing file, or an unfinished extraction with other settings."""
 
     def __post_init__(self) -> None:
-        if self.devices < 1:
-            raise UserError("devices must be at least 1.")
+        check_range(self, "devices", least=1)
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ class RetrieveConfig:
     """Replace the results in `out`."""
 
     def __post_init__(self) -> None:
-        if self.shown < 0:
-            raise UserError("shown must not be below 0.")
+        check_range(self, "shown", least=0)
         if self.across_groups and not self.grouping.given:
             raise UserError("--across-groups needs --groups or --group-regex, which define the groups.")
 
@@ -137,10 +135,11 @@ class LookConfig:
     """Replace existing files."""
 
     def __post_init__(self) -> None:
-        if self.windows < 1 or min(self.workers or 0, self.start or 0) < 0:
-            raise UserError("windows must be at least 1; workers and start must not be below 0.")
-        if not 0 <= self.mix <= 1 or not all(0 <= share <= 1 for share in self.paste_at or ()):
-            raise UserError("mix and paste-at must be shares, from 0 to 1.")
+        check_range(self, "windows", least=1)
+        check_range(self, "workers", "start", least=0)
+        check_range(self, "mix", least=0, most=1)
+        if not all(0 <= share <= 1 for share in self.paste_at or ()):
+            raise UserError("paste-at must be shares, from 0 to 1.")
         if self.score:
             if self.out.suffix in FILM_FORMATS:
                 raise UserError(f"{self.out}: with --score, --out is a folder, not a picture.")
@@ -168,9 +167,9 @@ class ProbeConfig:
     train: FeaturesFile
     """Features with labels to learn from."""
     test: FeaturesFile
-    """Features to test on; without labels, they are only predicted."""
+    """Features to test on; if a video has no label, labels are predicted and no accuracies measured."""
     out: Path
-    """Folder for results.json; or, without labels to test on, for predictions.csv."""
+    """Folder for results.json; if a video to test on has no label, for predictions.csv."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     k: int = 20
     """Number of neighbours that vote."""
@@ -182,8 +181,9 @@ class ProbeConfig:
     """Replace the results in `out`."""
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.folds < 2 or not self.temperature > 0:
-            raise UserError("k must be at least 1, folds at least 2, temperature above 0.")
+        check_range(self, "k", least=1)
+        check_range(self, "folds", least=2)
+        check_range(self, "temperature", above=0)
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,10 @@ class EmbedConfig:
             raise UserError(
                 f"{len(self.gallery)} --gallery for {len(self.features)} feature files; each needs its own."
             )
-        if min(self.clips, self.seed) < 0 or self.most < 1 or not self.map:
-            raise UserError("clips and seed must not be below 0, most at least 1; --maps needs a map.")
+        check_range(self, "clips", "seed", least=0)
+        check_range(self, "most", least=1)
+        if not self.map:
+            raise UserError("--map needs tsne, umap or both.")
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class VideoTestData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default the list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
+    """Processes that decode videos; by default 1, or up to 12 with a GPU."""
 
 
 @dataclass(frozen=True)
@@ -258,11 +260,11 @@ class VideoTestConfig:
     against: Path | None = None
     """Output folder of another `dsm test` on the same list: compares the two and writes disagreements.csv."""
     overwrite: bool = False
-    """Replace results of other settings in `out`."""
+    """Replace results in `out` that were made with other settings."""
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1 or (self.data.workers or 0) < 0:
-            raise UserError("windows and batch-size must be at least 1, data.workers at least 0.")
+        check_range(self, "windows", "batch_size", least=1)
+        check_range(self, "data.workers", least=0)
         if self.crops not in (1, 3):
             raise UserError(f"crops must be 1 or 3, not {self.crops}.")
         if self.against is not None and self.against.absolute() == self.out.absolute():
@@ -271,11 +273,12 @@ class VideoTestConfig:
 
 @dataclass(frozen=True)
 class BiasData:
-    """Labelled lists."""
+    """Lists to test on."""
 
     test: ListFile
-    """Videos to test on, in every variant. Without labels and --data.train, only the balance of motion and
-    scene is measured."""
+    """Videos to test on, in every variant. If they have no labels, and --data.train and --data.conflict are
+    not given, what needs no labels is measured: the balance of motion and scene, static and dynamic
+    dimensions, the arrow of time and, with groups, places."""
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
@@ -283,7 +286,7 @@ class BiasData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
+    """Processes that decode videos; by default 1, or up to 12 with a GPU."""
 
 
 @dataclass(frozen=True)
@@ -299,13 +302,15 @@ class BiasConfig:
     masks: MasksFolder | None = None
     """Folder with a mask of the actor for each test video `a/b.mp4`: a folder `a/b` of pictures, or a video
     `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, the numbers
-    compare with published ones."""
+    are comparable with published ones."""
     opposites: OppositesFile | None = None
-    """File with pairs of opposite classes, two names per line; by default names such as left and right."""
+    """File with pairs of opposite classes, two names per line. By default, classes whose names differ only in
+    words such as left and right are paired."""
     quick: bool = False
-    """Measure only the four numbers, without the field's measures and the card: 14 passes instead of 25."""
+    """Measure only scene reliance, motion gain, order and direction sensitivity, without published measures
+    and the card: 14 forward passes per clip instead of 25."""
     names: tuple[str, ...] = ()
-    """Names of the models; by default of their folders."""
+    """Names of the models; by default those of their folders."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
     windows: int = 3
@@ -320,10 +325,8 @@ class BiasConfig:
     """Replace a report of other settings in `out`."""
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.batch_size) < 1:
-            raise UserError("windows and batch-size must be at least 1.")
-        if (self.data.workers or 0) < 0:
-            raise UserError("data.workers must not be below 0.")
+        check_range(self, "windows", "batch_size", least=1)
+        check_range(self, "data.workers", least=0)
         if not self.weights:
             raise UserError("give at least one of --weights.")
         if self.names and len(self.names) != len(self.weights):
@@ -350,7 +353,7 @@ class ReportData:
     root: RootFolder | None = None
     """Folder that relative paths start from; by default each list's own."""
     workers: int | None = None
-    """Processes that decode videos; by default 1, or up to 12 beside a GPU."""
+    """Processes that decode videos; by default 1, or up to 12 with a GPU."""
 
 
 @dataclass(frozen=True)
@@ -393,5 +396,5 @@ class ReportConfig:
             raise UserError(f"{len(self.names)} --names for {len(self.runs)} runs; each needs one.")
         if len(set(self.names)) < len(self.names):
             raise UserError("two of --names are the same.")
-        if self.windows < 1 or min(self.shown, self.maps, self.data.workers or 0) < 0:
-            raise UserError("windows must be at least 1; shown, maps and data.workers must not be negative.")
+        check_range(self, "windows", least=1)
+        check_range(self, "shown", "maps", "data.workers", least=0)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from dsm.data.settings import ClipChanges
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.evaluate.settings import NEAR_DUPLICATE, EngineName, ExtractSettings
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
 from dsm.models.settings import LoadSettings
@@ -64,16 +64,12 @@ class ExploreConfig:
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
             raise UserError(f"{self.out}: the result is a web page; --out must end in .html.")
-        if min(self.neighbours, self.rarest, self.suggestions) < 1 or min(self.least, self.clips) < 0:
-            raise UserError(
-                "neighbours, rarest and suggestions must be at least 1; least and clips must not be negative."
-            )
+        check_range(self, "neighbours", "rarest", "suggestions", least=1)
+        check_range(self, "least", "clips", least=0)
         if self.least == 1:
             raise UserError("least must be at least 2, or 0: a single clip is no cluster.")
-        if not 0 < self.false_alarms < 1:
-            raise UserError("false-alarms is a share, above 0 and below 1.")
-        if not -1 <= self.duplicates <= 1:
-            raise UserError("duplicates is a cosine, from -1 to 1.")
+        check_range(self, "false_alarms", above=0, below=1)
+        check_range(self, "duplicates", least=-1, most=1)
 
 
 @dataclass(frozen=True)
@@ -130,8 +126,9 @@ class SearchConfig:
             raise UserError("--index: give a features file.")
         if (self.query is not None) + self.duplicates + self.serve != 1:
             raise UserError("give exactly one of --query VIDEO, --duplicates and --serve.")
-        if min(self.k, self.page) < 1 or not -1 <= self.threshold <= 1 or not 0 <= self.port < 65536:
-            raise UserError("k and page must be at least 1, threshold from -1 to 1, port from 0 to 65535.")
+        check_range(self, "k", "page", least=1)
+        check_range(self, "threshold", least=-1, most=1)
+        check_range(self, "port", least=0, most=65535)
         if self.time is not None and self.query is None:
             raise UserError("--time needs --query VIDEO.")
         if self.duplicates and (self.path or self.camera or self.label):

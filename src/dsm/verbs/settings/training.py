@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dsm.errors import UserError
+from dsm.errors import UserError, check_range
 from dsm.inputs import ListFile, RootFolder
 from dsm.models.settings import Precision
 from dsm.runs.trackers import TrackerName
@@ -37,15 +37,17 @@ class DemoConfig:
     workers: int = 1
     """Processes that decode videos."""
     overwrite: bool = False
-    """Replace a demo with other settings in `out`."""
+    """Replace a demo in `out` that was made with other settings."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or self.steps < 1:
-            raise UserError("the demo needs at least one seed and one step.")
+        if not self.seeds:
+            raise UserError("the demo needs at least one seed.")
+        check_range(self, "steps", least=1)
         if self.videos < DEMO_BATCH:
             raise UserError(f"the demo needs at least {DEMO_BATCH} videos (one batch), not {self.videos}.")
-        if min(*self.seeds, self.workers) < 0:
-            raise UserError("seeds and workers must not be below 0.")
+        if min(self.seeds) < 0:
+            raise UserError(f"seeds must be at least 0, not {min(self.seeds)}.")
+        check_range(self, "workers", least=0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class RunRecipeConfig:
     out: Path
     """Folder for the runs and their results. The same command continues an interrupted recipe."""
     weights: str | None = None
-    """Weights that the first stage starts from; by default as in the recipe, mostly random."""
+    """Weights that the first stage starts from; by default those of the recipe, usually random."""
     backbone: str | None = None
     """Backbone; by default the recipe's."""
     devices: int | None = None
@@ -135,4 +137,4 @@ class RunRecipeConfig:
     track: tuple[TrackerName, ...] = ()
     """Trackers that receive the curves, settings, pictures and results of the runs."""
     overwrite: bool = False
-    """Replace results of another recipe or of other settings in `out`."""
+    """Replace results in `out` of another recipe, or that were made with other settings."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dsm.errors import UserError
+from dsm.errors import check_range
 from dsm.inputs import RunFolder, Weights
 from dsm.models.settings import LoadSettings
 
@@ -63,8 +63,7 @@ class InspectConfig:
     """Number of tensors to list of each kind; 0 lists all."""
 
     def __post_init__(self) -> None:
-        if self.names < 0:
-            raise UserError("names must be 0 or more.")
+        check_range(self, "names", least=0)
 
 
 @dataclass(frozen=True)
@@ -84,5 +83,5 @@ class ModelsConfig:
     """Side of that clip in pixels."""
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.size < 16:
-            raise UserError("frames must be at least 1, and size at least 16.")
+        check_range(self, "frames", least=1)
+        check_range(self, "size", least=16)
