@@ -30,7 +30,9 @@ WAITING: dict[str, dict[str, str]] = {
     "torch": {"GOMP_SPINCOUNT": "300000"},
     "spin": {"OMP_WAIT_POLICY": "ACTIVE"},
     "sleep": {},
-    "spin briefly": {"GOMP_SPINCOUNT": "10000"},
+    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "spin 10000": {"GOMP_SPINCOUNT": "10000"},
+    "spin 100000": {"GOMP_SPINCOUNT": "100000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 """How a thread waits for the others: environment variables of OpenMP, or of GNU's, which torch uses. `torch`
