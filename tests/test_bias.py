@@ -171,7 +171,7 @@ def test_bad_videos_are_left_out_of_the_report_and_named(
         (root / videos.paths[place]).unlink()
     config = report_config(pairs, tmp_path / "few")
     few = BiasData(listed("few.txt", ()), train=pairs / "train.txt", root=root, workers=0)
-    with pytest.raises(UserError, match=r"few\.txt: only 1 video of class 1 can be read, but 2 needed"):
+    with pytest.raises(UserError, match=r"few\.txt: only 1 video of class 1 can be read, but at least 2"):
         bias(
             replace(
                 config,
@@ -241,7 +241,7 @@ def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
             bias(replace(config, data=replace(config.data, **(data or {}))))
         assert not (tmp_path / "out").exists()
 
-    refuses("8 of its videos have no label", {"test": listed(np.full(8, -1))})
+    refuses("8 videos have no label", {"test": listed(np.full(8, -1))})
     refuses("all its videos are of class 2", {"test": listed(np.full(8, 2))})
     refuses("class 3 has a single video", {"test": listed(videos.labels, np.array([0, 1, 2, 3, 4, 5, 6]))})
     refuses("class 9 is not one of the 4", {"test": listed(np.where(videos.labels == 3, 9, videos.labels))})

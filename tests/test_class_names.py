@@ -77,17 +77,11 @@ def test_a_partly_labelled_list_does_not_take_other_names(lists: tuple[Path, Pat
 @pytest.mark.parametrize(
     ("text", "names"), [("\ufeffwalk\nrun\n\n", ["walk", "run"]), ("", []), ("\n \n", [])]
 )
-def test_classes_txt_may_begin_with_a_mark_and_end_in_empty_lines(
+def test_classes_txt_may_begin_with_a_mark_and_have_blank_lines(
     text: str, names: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
     assert read_classes(tmp_path) == names
-
-
-def test_an_empty_line_would_shift_the_names_of_later_labels(tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("walk\n\nrun\n")
-    with pytest.raises(UserError, match=r"classes.txt, line 2: is empty; each line names a class"):
-        read_classes(tmp_path)
 
 
 def test_numeric_class_names_are_not_names() -> None:

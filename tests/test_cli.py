@@ -94,7 +94,7 @@ def test_every_verb_has_help_with_an_example(
         (["data", "index", "VIDEOS", "--out", "LIST"], "already exists"),
         (["data", "index", "VIDEOS", "--out", "FULL", "--overwrite"], "is a folder, not a file"),
         (["data", "synth", "FULL"], "not empty and does not contain MotionScenes"),
-        (["data", "synth", "OUT", "--scene-correlation", "2"], "scene-correlation must be 0 to 1"),
+        (["data", "synth", "OUT", "--scene-correlation", "2"], "scene-correlation must be from 0 to 1"),
         (["extract", "--weights", "none.pt", "--data", "LIST", "--out", "f.npz"], "no such checkpoint"),
         (["extract", "--weights", "LIST", "--data", "LIST", "--out", "f.npz"], "not a checkpoint"),
         (["extract", "--weights", "none", "--data", "LIST", "--out", "f.txt"], "written as .npz"),
@@ -103,13 +103,16 @@ def test_every_verb_has_help_with_an_example(
             "unknown backbone 'resnet'",
         ),
         (["retrieve", "--gallery", "no.npz", "--queries", "no.npz", "--out", "OUT"], "no such features file"),
-        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--seed", "-1"], "seed at least 0"),
+        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--seed", "-1"], "seed must be at least 0"),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--data.batch-size", "1"], "at least 2"),
         (
             ["pretrain", "--data.train", "LIST", "--out", "OUT", "--optim.warmup", "-5"],
             "warmup must be at least 0",
         ),
-        (["pretrain", "--data.train", "LIST", "--out", "OUT", "--moco.queue", "-1"], "queue at least 0"),
+        (
+            ["pretrain", "--data.train", "LIST", "--out", "OUT", "--moco.queue", "-1"],
+            "queue must be at least 0",
+        ),
         (["pretrain", "--data.train", "LIST", "--out", "OUT", "--dsm.tld.shift", "-1"], "weights of tld"),
         (["data", "synth", "OUT", "--workers", "-1"], "workers must be at least 1"),
         (["data", "index", "VIDEOS", "--out", "FULL/thesis.tex/x.txt"], "thesis.tex"),
@@ -164,7 +167,7 @@ def test_index_labels_by_folder_and_names_what_it_leaves_out(folder_of_videos: P
     output = dsm("data", "index", folder_of_videos, "--out", folder_of_videos / "all.txt")
     assert output.returncode == 0, output.stderr
     assert "broken.mp4" in output.stderr
-    assert "1 left out" in output.stderr
+    assert "1 file left out" in output.stderr
     videos = read_list(folder_of_videos / "all.txt")
     assert videos.paths == ["walk/clip 0.mp4", "walk/clip 1.mp4", "wave/clip 0.mp4", "wave/clip 1.mp4"]
     assert videos.labels.tolist() == [0, 0, 1, 1]
@@ -255,7 +258,7 @@ def test_unusual_names_and_links_are_indexed_unchanged(tmp_path: Path) -> None:
     (videos / "f" / "two\nlines.mp4").symlink_to(elsewhere)
     done = dsm("data", "index", videos, "--out", videos / "out[/b].txt")
     assert done.returncode == 0, done.stderr
-    assert "1 left out" in done.stderr
+    assert "1 file left out" in done.stderr
     found = read_list(videos / "out[/b].txt")
     assert len(found) == 4
     assert all(probe(found.file(i)).frames == 4 for i in range(4))

@@ -212,7 +212,7 @@ def test_without_times_in_names_the_files_tell_them(tmp_path: Path) -> None:
     assert not np.isfinite(looked.times[9:]).any()
     page = tmp_path / "page.html"
     write_explore_page(page, examine(ExploreConfig(tmp_path, page), looked), clips=0)
-    assert "according to the creation times, in UTC, in the files of 9 of them" in page.read_text()
+    assert "by the creation times, in UTC, in the files of 9 of them" in page.read_text()
     for row in range(9):
         write(row, "2024-01-31T20:15:00.000000Z")
     looked = footage_of(features)
@@ -330,7 +330,7 @@ def test_a_named_cluster_keeps_its_clips_that_are_not_on_the_page(
     named = {line["path"]: {"1": "walks", "4": 'runs, "fast"'}.get(line["cluster"], "") for line in clusters}
     data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
     named[data["paths"][0]] = "odd"
-    told = re.search(r'id="sum"[^>]*>(\d+) clips have one of 3 names; (\d+) of them are not', document)
+    told = re.search(r'id="sum"[^>]*>(\d+) clips are named \(3 names\); (\d+) of them are not', document)
     assert told
     assert int(told[1]) == sum(map(bool, named.values()))
     assert int(told[2]) == sum(bool(name) and path not in data["paths"] for path, name in named.items())
@@ -492,7 +492,7 @@ def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Pa
     margins = dict(least_sure(features, np.repeat([0, -1, 1, -1], [3, 28, 3, 90]), features.paths, 200))
     assert margins[40] < 0.7 * np.median([margins[row] for row in range(5, 30)])
     labels.write_text(f"path,label\n{features.paths[0]},walks\n")
-    with pytest.raises(UserError, match="gives these clips 1 different labels"):
+    with pytest.raises(UserError, match="labels only one class"):
         run([*words, "--overwrite"])
 
 

@@ -176,7 +176,8 @@ def test_a_file_that_fills_too_little_is_refused_unless_partial_is_set(tmp_path:
     half["layer1.0.conv1.weight"] = torch.zeros(8, 8, 3, 3, 3)
     torch.save(half, tmp_path / "half.pth")
     with pytest.raises(
-        UserError, match=r"fill only \d+\.\d% of \w+ as .* \(not stages.layer1.0.conv1.weight 8x8x3x3x3 for"
+        UserError,
+        match=r"fill only \d+\.\d% of \w+ \(.*missing: stages.layer1.0.conv1.weight 8x8x3x3x3 for",
     ):
         load_weights(tmp_path / "half.pth")
     report = load_weights(tmp_path / "half.pth", partial=True).report
@@ -279,7 +280,7 @@ def test_features_are_extracted_with_a_foreign_encoder(
          "--out", str(tmp_path / "a.npy"), "--frames", "4", "--resize", "48", "--size", "48",
          "--workers", "0"]
     )  # fmt: skip
-    assert "r3d18 as 3D-ResNets-PyTorch writes it: 100 tensors loaded" in capsys.readouterr().err
+    assert "r3d18 in the format of 3D-ResNets-PyTorch: 100 tensors loaded" in capsys.readouterr().err
     features = np.load(tmp_path / "a.npy")
     assert features.shape == (4, 512)
     assert np.isfinite(features).all()

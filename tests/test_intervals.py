@@ -169,7 +169,7 @@ def test_the_correlation_of_shares() -> None:
 def test_few_groups_are_remarked_on() -> None:
     assert remark_on(None) is None
     assert remark_on([str(place) for place in range(FEW_GROUPS)]) is None
-    assert "Only 3 groups" in (remark_on(["a", "b", "c", "a"]) or "")
+    assert "only 3 groups" in (remark_on(["a", "b", "c", "a"]) or "")
     assert "no intervals" in (remark_on(["a", "a"]) or "")
 
 

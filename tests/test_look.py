@@ -121,7 +121,7 @@ def test_rows_of_a_classifier_have_its_name_and_seed(classifier: Path, scenes: P
     run(*words, "--target-class", "walk")
     rows = json.loads((tmp_path / "a" / "results.json").read_text())["rows"]
     assert {(row["run"], row["seed"], row["test"]) for row in rows} == {("finetune", 3, "test")}
-    with pytest.raises(UserError, match="holds a look with other settings"):
+    with pytest.raises(UserError, match="holds the output of dsm look with other settings"):
         run(*words, "--target-class", "wave")
 
 
@@ -221,7 +221,7 @@ def test_intervals_draw_whole_groups(scenes: Path, tmp_path: Path) -> None:
         (("square.mp4", "--out", "a.png", "--target", "one.mp4"), "one.mp4: has only one frame"),
         (("square.mp4", "--out", "a.png", "--target-class", "wave"), "encoder without classes"),
         (("square.mp4", "--out", "a.png", "--frames", "1"), "clips of one frame"),
-        (("square.mp4", "--out", "a.png", "--mix", "1.5"), "must be shares"),
+        (("square.mp4", "--out", "a.png", "--mix", "1.5"), "mix must be from 0 to 1"),
         (("square.mp4", "--out", "a.png", "--layer", "stages.stage4"), "did you mean 'stages.stage3'"),
         (("square.mp4", "--out", "a.png", "--size", "2", "--resize", "2"), "try a larger --size"),
         (("square.mp4", "--out", "a.png", "--head", "projection"), "no projection head"),

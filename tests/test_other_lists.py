@@ -298,9 +298,12 @@ def test_several_labels_are_left_out_on_request(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raw/A/x 30 0 1\nraw/B/y z 40 1\n", "--columns path,frames,label,_`) or none"),
-        ("raw/A/x 30 0 1\nraw/B/y z 40 1 3\n", "--columns path,frames,label,_`) or none"),
-        ("v/a.mp4 0 1 3\nv/b.mp4 1\n", "--columns path,label,_`) or none"),
+        ("raw/A/x 30 0 1\nraw/B/y z 40 1\n", "--columns path,frames,label,_ --out NEW.txt` keeps the first"),
+        (
+            "raw/A/x 30 0 1\nraw/B/y z 40 1 3\n",
+            "--columns path,frames,label,_ --out NEW.txt` keeps the first",
+        ),
+        ("v/a.mp4 0 1 3\nv/b.mp4 1\n", "--columns path,label,_ --out NEW.txt` keeps the first"),
         ('[{"filename": "v/a.mp4", "label": {"concept": [1]}}]', "dsm takes one per video; keep one."),
         (
             'original_vido_id video_id frame_id path labels\nx 0 0 raw/A/x/img_1.jpg ""\n',

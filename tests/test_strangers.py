@@ -82,7 +82,7 @@ def test_overwrite_does_not_empty_what_it_reads(small_list: Path, tmp_path: Path
     ("marker", "words"),
     [
         ("config.json", "pretrain --data.train TRAIN --monitor.list LIST --monitor.root ROOT"),
-        ("config.json", "finetune --data.train TRAIN --data.test LIST --weights RUN"),
+        ("config.json", "finetune --data.train TRAIN --data.test LIST --data.root ROOT --weights RUN"),
         ("fractions.json", "finetune --fractions 0.5 1 --data.train LIST --data.root ROOT --weights RUN"),
         ("test.json", "test --data.test LIST --data.root ROOT --weights RUN"),
         ("bias.json", "bias --data.test LIST --data.root ROOT --weights RUN"),

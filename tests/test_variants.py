@@ -362,7 +362,7 @@ def test_given_masks_take_the_place_of_what_is_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"15 masks for a video of 16 frames"):
         Masks(tmp_path / "masks", videos, CLIP, 1).of(0)
     (tmp_path / "masks" / "3.mp4").unlink()
-    with pytest.raises(UserError, match=r"has no masks for 3\.mp4"):
+    with pytest.raises(UserError, match=r"has no mask for 3\.mp4;"):
         Masks(tmp_path / "masks", videos, CLIP, 1)
 
 

@@ -83,11 +83,19 @@ def test_a_comparison_counts_which_test_is_right(
     this, other = (
         {row["path"]: row for row in csv.DictReader((out / "predictions.csv").open())} for out in (one, two)
     )
-    counts = {"both right": 0, "only this one": 0, "only the other": 0, "both wrong": 0}
+    counts = {"both right": 0, "only this test right": 0, "only the other right": 0, "both wrong": 0}
     differ = {}
     for path, row in this.items():
         a, b = row["predicted1"] == row["class"], other[path]["predicted1"] == row["class"]
-        name = "both right" if a and b else "only this one" if a else "only the other" if b else "both wrong"
+        name = (
+            "both right"
+            if a and b
+            else "only this test right"
+            if a
+            else "only the other right"
+            if b
+            else "both wrong"
+        )
         counts[name] += 1
         if row["predicted1"] != other[path]["predicted1"]:
             differ[path] = "this" if a else "other" if b else "neither"
@@ -99,9 +107,9 @@ def test_a_comparison_counts_which_test_is_right(
         comparison.both, comparison.only_this, comparison.only_other, comparison.neither,
     ]  # fmt: skip
     assert comparison.difference.value == pytest.approx(
-        (counts["only this one"] - counts["only the other"]) / len(this)
+        (counts["only this test right"] - counts["only the other right"]) / len(this)
     )
-    difference = (counts["only this one"] - counts["only the other"]) / len(this)
+    difference = (counts["only this test right"] - counts["only the other right"]) / len(this)
     assert f"{difference:+.1%}" in output
     assert difference != 0  # whichever has learned more
     assert rows[0].value - difference == pytest.approx(

@@ -107,12 +107,14 @@ def test_a_convolution_left_random_is_refused(tmp_path: Path) -> None:
     state = random_state("r3d18", {}, as_hara)
     few = {name: tensor for name, tensor in state.items() if name != "layer1.0.conv1.weight"}
     torch.save(few, tmp_path / "few.pth")
-    with pytest.raises(UserError, match=r"fill only 99\.\d% of \w+ as .* \(not stages.layer1.0.conv1.weight"):
+    with pytest.raises(
+        UserError, match=r"fill only 99\.\d% of \w+ \(.*missing: stages.layer1.0.conv1.weight"
+    ):
         load_weights(tmp_path / "few.pth")
     assert load_weights(tmp_path / "few.pth", partial=True).report is not None
     no_norm = {name: tensor for name, tensor in state.items() if not name.startswith("layer2.1.bn2.")}
     torch.save(no_norm, tmp_path / "few.pth")
-    with pytest.raises(UserError, match=r"not stages.layer2.1.norm2.weight 128"):
+    with pytest.raises(UserError, match=r"missing: stages.layer2.1.norm2.weight 128"):
         load_weights(tmp_path / "few.pth")
     no_bias = {name: tensor for name, tensor in state.items() if name != "layer2.1.bn2.bias"}
     torch.save(no_bias, tmp_path / "few.pth")

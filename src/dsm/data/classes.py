@@ -32,26 +32,22 @@ def read_classes(folder: Path) -> list[str]:
     """The names in a folder's ``classes.txt``; empty if there is no such file.
 
     Raises:
-        UserError: a line before the last name is empty, or a name contains a control character.
+        UserError: a name contains a control character.
     """
     file = folder / CLASSES
     return class_lines((read_optional(file, TEXT_BYTES) or b"").decode("utf-8-sig", "replace"), file)
 
 
 def class_lines(text: str, file: Path) -> list[str]:
-    """Class names, one per line, from label 0.
+    """Class names, one per line, from label 0; a blank line names no class.
 
     Args:
         file: where the text comes from, for messages.
 
     Raises:
-        UserError: a line before the last name is empty, or a name contains a control character.
+        UserError: a name contains a control character.
     """
-    names = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
-    if "" in names:
-        raise UserError(
-            f"{file}, line {names.index('') + 1}: is empty; each line names a class, the first one label 0."
-        )
+    names = [line.strip() for line in text.split("\n") if line.strip()]
     if odd := [name for name in names if has_control(name)]:
         raise UserError(f"{file}: a name contains a control character: {odd[0][:80]!r}.")
     return names

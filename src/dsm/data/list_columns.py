@@ -116,10 +116,10 @@ def several(source: str, line: str, before: str = "path") -> NoReturn:
     Args:
         before: the columns before the labels; empty if columns cannot be named.
     """
-    convert = f"`dsm data convert {source} --columns {before},label,_ --out NEW.txt`"
+    convert = f"dsm data convert {source} --columns"
     remedy = (
-        f"{convert} keeps the first, with --columns {before},_ none; if they are something else, name the "
-        "columns, such as path,label,start,end"
+        f"`{convert} {before},label,_ --out NEW.txt` keeps the first, with --columns {before},_ none; if "
+        f"they are something else, name the columns: `{convert} path,label,start,end --out NEW.txt`"
     )
     raise UserError(
         f"{source}: has several labels per line, as in `{line[:200]}`, but dsm takes one per video; "

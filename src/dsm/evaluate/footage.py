@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dsm.data.cameras import begin_times, cameras_of, recording_times
 from dsm.errors import MachineError, UserError
 from dsm.evaluate.features import BELOW, Features
-from dsm.urls import joined
+from dsm.urls import named
 from dsm.video.decode import VideoInfo, probe
 from dsm.video.frame_folder import is_folder
 from dsm.video.inside import believed, inside
@@ -79,7 +79,7 @@ def file_of(features: Features, row: int) -> Path:
             "the features do not name the folder of their videos (meta.root); extract them again."
         )
     folder = features.within or believed(Path(below or root))
-    return inside(joined(Path(root), features.paths[row]), folder)
+    return inside(Path(named(root, features.paths[row])), folder)
 
 
 def footage_of(

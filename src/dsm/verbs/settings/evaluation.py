@@ -276,9 +276,8 @@ class BiasData:
     """Lists to test on."""
 
     test: ListFile
-    """Videos to test on, in every variant. If they have no labels, and --data.train and --data.conflict are
-    not given, what needs no labels is measured: the balance of motion and scene, static and dynamic
-    dimensions, the arrow of time and, with groups, places."""
+    """Videos to test on, in every variant. Without labels, --data.train and --data.conflict, only what needs
+    no labels is measured."""
     train: ListFile | None = None
     """Videos to train a linear probe on; classifiers do not need it."""
     conflict: ListFile | None = None
@@ -304,11 +303,10 @@ class BiasConfig:
     `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, the numbers
     are comparable with published ones."""
     opposites: OppositesFile | None = None
-    """File with pairs of opposite classes, two names per line. By default, classes whose names differ only in
-    words such as left and right are paired."""
+    """File with pairs of opposite classes, two names per line; by default those whose names differ in a word
+    such as left and right."""
     quick: bool = False
-    """Measure only scene reliance, motion gain, order and direction sensitivity, without published measures
-    and the card: 14 forward passes per clip instead of 25."""
+    """Without published measures and the card: 14 forward passes per clip instead of 25."""
     names: tuple[str, ...] = ()
     """Names of the models; by default those of their folders."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
