@@ -37,7 +37,7 @@ class Neighbours:
 
 def unit_rows(features: Matrix) -> Matrix:
     """Rows (n, d) scaled to length 1; rows of zeros are unchanged."""
-    squares = np.einsum("nd,nd->n", features, features, dtype=np.float64)  # in float32 they might overflow
+    squares = np.einsum("ij,ij->i", features, features, dtype=np.float64)  # in float32 they might overflow
     length = np.sqrt(squares).astype(np.float32)[:, None]
     return np.asarray(features / np.where(length > 0, length, np.float32(1)), np.float32)
 
