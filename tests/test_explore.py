@@ -225,6 +225,13 @@ def test_names_or_folders_tell_the_camera() -> None:
     assert cameras_of(["x/Cam3_a.mp4", "x/cam12-b.mp4"], file=None, regex="") == (["cam3", "cam12"], "name")
     assert cameras_of(["hall/a.mp4", "yard/b.mp4"], file=None, regex="") == (["hall", "yard"], "folder")
     assert cameras_of(["webcamera/a1.mp4", "b/scam3.mp4"], file=None, regex="")[1] == "folder"
+    for paths, names in (
+        (["/x/v/hall/1/a.mp4", "/x/v/yard/a.mp4", "/x/v/a.mp4"], ["hall/1", "yard", "v"]),
+        (["/x/v/a.mp4", "/x/v/b.mp4"], ["v", "v"]),
+        (["/x/a.mp4", "v/a.mp4"], ["/x", "v"]),
+        (["a.mp4", "v/a.mp4"], [".", "v"]),
+    ):
+        assert cameras_of(paths, file=None, regex="") == (names, "folder")
     assert cameras_of(["hall/a7.mp4"], file=None, regex=r"a(\d)") == (["7"], "expression")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -30,7 +31,7 @@ def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[
     """The camera of each video, and the source of this information.
 
     Cameras come from the table or expression, if given; otherwise from a word such as `cam3` in the path. If
-    most paths have no such word, the folder stands for the camera.
+    most paths have no such word, the folder stands for the camera, named below the one that all share.
 
     Returns:
         (n,) names, and the source: `table`, `expression`, `name` or `folder`.
@@ -42,11 +43,23 @@ def cameras_of(paths: Sequence[str], *, file: Path | None, regex: str) -> tuple[
     if given is not None:
         return given, "table" if file is not None else "expression"
     found = [CAMERA.search(path) for path in paths]
-    folders = [str(PurePosixPath(path).parent) for path in paths]
+    folders = _below_the_shared([str(PurePosixPath(path).parent) for path in paths])
     if sum(match is not None for match in found) > SHARE * len(paths):
         names = [match[0].lower() if match else folder for match, folder in zip(found, folders, strict=True)]
         return names, "name"
     return folders, "folder"
+
+
+def _below_the_shared(folders: list[str]) -> list[str]:
+    """Folders, without the part that all of them share; the shared folder itself keeps its own name."""
+    try:
+        shared = posixpath.commonpath(folders) if folders else ""
+    except ValueError:  # some are absolute, others not
+        return folders
+    if not shared:
+        return folders
+    names = {one: posixpath.relpath(one, shared) for one in set(folders)}
+    return [posixpath.basename(shared) or one if names[one] == "." else names[one] for one in folders]
 
 
 def begin_times(paths: Sequence[str]) -> NDArray[np.float64]:
