@@ -349,6 +349,7 @@ def test_a_named_cluster_keeps_its_clips_that_are_not_on_the_page(
     with pytest.raises(UserError, match=r"put it beside the clusters\.csv"):
         run(words)
     shutil.copy(tmp_path / "explore" / "clusters.csv", tmp_path)
+    names.write_text("\ufeff" + names.read_text())  # as Excel saves it
     run([*words, "--clips", "0"])
     listed = list(csv.DictReader((tmp_path / "next" / "labels.csv").open()))
     assert {line["path"]: line["label"] for line in listed} == {p: n for p, n in named.items() if n}

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,14 @@ def test_the_projector_of_tensorboard_reads_vectors_names_and_pictures(
     assert [int(row.argmax()) for row in middles[:6]] == [2, 2, 2, 0, 0, 0]
     assert (middles[6:] == middles[6, 0]).all(), "grey where the video is missing"
     assert "3 rows without a picture" in capsys.readouterr().err
+
+
+def test_names_with_tabs_and_line_ends_stay_in_their_cells(file: Path) -> None:
+    features = load_features(file)
+    odd = [f"a\tb{label}\nc" for label in range(int(features.labels.max()) + 1)]
+    save_features(file, replace(features, meta=features.meta | {"classes": odd}))
+    lines = (export(file, "projector", "p") / "metadata.tsv").read_text("utf-8").split("\n")
+    assert [line.count("\t") for line in lines[:-1]] == [lines[0].count("\t")] * (1 + COUNT)
 
 
 def test_fiftyone_has_its_documented_form(file: Path) -> None:

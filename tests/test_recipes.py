@@ -124,6 +124,14 @@ def test_a_recipe_pretrains_fine_tunes_and_tests(
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
     with pytest.raises(UserError, match="with other settings"):
         run(run_config(scenes, tmp_path / "run", "table-ucf101-i3d-moco"))
+    edited = tmp_path / "train.txt"
+    lines = (scenes / "train.txt").read_text().splitlines(keepends=True)
+    other = RecipeData(edited, scenes / "test_free.txt", root=scenes, workers=0)
+    edited.write_text("".join(lines))
+    run(run_config(scenes, tmp_path / "edited", "table-ucf101-i3d-random", data=other))
+    edited.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="with other settings"):
+        run(run_config(scenes, tmp_path / "edited", "table-ucf101-i3d-random", data=other))
 
 
 def test_given_epochs_replace_a_recipes_steps(scenes: Path, tmp_path: Path) -> None:

@@ -286,6 +286,7 @@ def test_a_video_sent_is_found_by_its_neighbours_and_not_by_itself(
     "what", ["k=0", "k=9999", "from=-1", "camera=none", "label=77", "path=nothing-like-it"]
 )
 def test_wrong_questions_of_the_page_are_refused(page: http.client.HTTPConnection, what: str) -> None:
+    assert b"no such page" in answer(page, "GET", "/favicon.ico")[1]
     status, body = answer(page, "GET", f"/near?row=3&{what}")
     assert status == 400
     assert "error" in json.loads(body)
