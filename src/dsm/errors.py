@@ -158,8 +158,7 @@ def check_range(
             value = getattr(value, part)
         if value is None:
             continue
-        inside = least <= value <= most and (value > above or above == -math.inf)
-        if inside and (value < below or not finite):
+        if least <= value <= most and above < value and (value < below or not finite):
             continue
         if least > -math.inf and most < math.inf:
             words = f"from {least:g} to {most:g}"

@@ -74,8 +74,7 @@ class SpatialMix:
     @classmethod
     def only(cls, kind: str, strength: float = 1.0) -> SpatialMix:
         """A mix of this kind alone."""
-        weights: dict[str, Any] = {name: float(name == kind) for name in cls.kind_names()}
-        return cls(**weights, strength=strength, mixing_strength=strength)
+        return cls(strength=strength, mixing_strength=strength).alone(kind)
 
     def alone(self, kind: str) -> SpatialMix:
         """This kind alone, with this mix's strengths and other settings."""

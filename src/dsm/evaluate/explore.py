@@ -93,7 +93,7 @@ def explore(
     ids = apart_ids(videos, k)
     near = nearest(rows, rows, k, apart=(ids, ids))
     own = video_ids(videos)
-    across = near if ids is own or (ids == own).all() else nearest(rows, rows, k, apart=(own, own))
+    across = near if (ids == own).all() else nearest(rows, rows, k, apart=(own, own))
     clusters = clusters_of(rows, least or least_of(len(rows)), seed=seed)
     return Explored(
         map_of(features, seed=seed), clusters, typical_of(rows, clusters), near, across,

@@ -169,7 +169,7 @@ def begin_copy(out: Path, url: str, newest: int, *, resume: bool, overwrite: boo
             )
         return
     own = run_id(read_record(out))
-    if newest >= 0 and MARKER in names and own != (its := _stored_id(url)) and own and its:
+    if own and newest >= 0 and MARKER in names and _stored_id(url) not in (None, own):
         raise UserError(f"{url}: is the copy of another run than {out}; choose another --copy-to.")
     if step > newest >= 0:
         raise UserError(
