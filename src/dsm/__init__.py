@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Threads that sleep rather than spin while they wait leave the core to other processes, and get it back
-# sooner: beside one busy process, training on two cores keeps 59 % of its speed, not 41 %
+# sooner: beside one busy process, training on two cores keeps 58 % of its speed, not 35 %
 # (benchmarks/busy.py). Torch reads this when it is imported, which is later, unless the user did it before.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
