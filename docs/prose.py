@@ -48,14 +48,22 @@ def paragraphs(text: str) -> list[str]:
     return [paragraph for paragraph in found if paragraph]
 
 
+def comments(text: str) -> list[str]:
+    """Lines of prose that the site's parser, MyST, takes for comments; code hosts show them."""
+    prose = [token.content for token in MarkdownIt().parse(text) if token.type == "inline"]
+    return [line for content in prose for line in content.splitlines() if line.lstrip().startswith("%")]
+
+
 def faults(page: Path) -> list[str]:
     """What an editor would change on a page; prints its figures."""
-    parts = paragraphs(page.read_text(encoding="utf-8"))
+    source = page.read_text(encoding="utf-8")
+    parts = paragraphs(source)
     sentences = [sentence for part in parts for sentence in _SENTENCE_END.split(part)]
     lengths = [len(sentence.split()) for sentence in sentences]
     share = sum(length > LONG for length in lengths) / len(lengths)
     print(f"{page.name:20} {sum(lengths):5} words  {share:4.0%} long sentences  longest {max(lengths)}")
     found = [f"{len(one.split())} words: {one}" for one in sentences if len(one.split()) > LONGEST]
+    found += [f"the site leaves out a line that begins with %: {line}" for line in comments(source)]
     if share > MOST:
         found.append(f"{share:.0%} of its sentences have more than {LONG} words; at most {MOST:.0%} should")
     text = "\n\n".join(parts)

@@ -543,8 +543,8 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
     clip = ClipChanges(frames=4, stride=2, resize=40, size=32)
     extract(
         ExtractConfig(
-            "none", scenes / "train.txt", tmp_path / "archive.npz", loading=LoadSettings("tiny", seed=3),
-            clip=clip, settings=ExtractSettings(windows=2, workers=0),
+            "none", scenes / "train.txt", tmp_path / "archive.npz",
+            loading=LoadSettings("tiny", "avgmax", seed=3), clip=clip, settings=ExtractSettings(windows=2, workers=0),
         )
     )  # fmt: skip
     words = ["--against", str(tmp_path / "archive.npz"), "--false-alarms", "0.2", "--workers", "0"]
@@ -555,7 +555,9 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("said", [{"seed": -1}, {"windows": 0}, {"every": -1.0}, {"crops": 7}])
+@pytest.mark.parametrize(
+    "said", [{"seed": -1}, {"windows": 0}, {"every": -1.0}, {"crops": 7}, {"pooling": "median"}]
+)
 def test_an_archive_with_impossible_settings_is_refused(
     said: dict[str, Any], footage: Path, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ def test_a_query_may_be_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.C
     extract(
         ExtractConfig(
             "none", tmp_path / "pack" / "list.txt", out,
-            loading=LoadSettings("tiny"), clip=clip, settings=settings,
+            loading=LoadSettings("tiny", "avgmax"), clip=clip, settings=settings,
         )
     )  # fmt: skip
     index = load_features(out)

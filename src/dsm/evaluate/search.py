@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from dsm.files import one_spelling
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
-from dsm.models.settings import RANDOM, Init
+from dsm.models.settings import RANDOM, Init, Pooling
 from dsm.models.weights import load_weights
 from dsm.untrusted import brief
 from dsm.urls import named
@@ -218,6 +218,8 @@ class HowMade:
     weights: str
     backbone: str
     """Of random weights."""
+    pooling: Pooling | None
+    """Of random weights."""
     seed: int
     init: Init
     clip: ClipConfig
@@ -254,8 +256,13 @@ def how_made(features: Features, name: str, weights: str | None = None) -> HowMa
             )
         return type(least)(value)
 
+    pooling = meta.get("pooling")
+    if pooling is not None and pooling not in get_args(Pooling):
+        raise UserError(
+            f"{name}: was made with pooling {brief(pooling)}, which this version of dsm does not support."
+        )
     made = HowMade(
-        chosen, str(meta.get("backbone") or "tiny"), number("seed", 0),
+        chosen, str(meta.get("backbone") or "tiny"), pooling, number("seed", 0),
         "xavier" if meta.get("init") == "xavier" else "own", clip_of(meta["clip"]), number("windows", 1),
         number("crops", 1), number("every", 0.0),
     )  # fmt: skip
@@ -280,7 +287,9 @@ class QueryEncoder:
         made = how_made(index, "the index", weights)
         torch.manual_seed(made.seed)
         # Partly loaded or initialised by xavier: the digest below checks that the weights are the same.
-        loaded = load_weights(made.weights, backbone=made.backbone, partial=True, init=made.init)
+        loaded = load_weights(
+            made.weights, backbone=made.backbone, pooling=made.pooling, partial=True, init=made.init
+        )
         if index.meta.get("encoder") != digest(loaded.module):
             other = " (random weights with another seed or initialisation)" if made.weights == RANDOM else ""
             raise UserError(

@@ -44,6 +44,8 @@ class LoadSettings:
 
     backbone: str = "i3d"
     """Network to build for `--weights none`."""
+    pooling: Pooling | None = None
+    """Its pooling; by default, as the backbone does it."""
     seed: int = 0
     """Seed of random weights and of everything else that is random."""
     init: Init = "own"
@@ -70,7 +72,12 @@ class LoadSettings:
 
         torch.manual_seed(self.seed)
         loaded = load_weights(
-            weights, head=head, backbone=self.backbone, partial=self.partial, init=self.init
+            weights,
+            head=head,
+            backbone=self.backbone,
+            pooling=self.pooling,
+            partial=self.partial,
+            init=self.init,
         )
         if loaded.report and is_first():
             console.print(f"{weights}: {loaded.report}")

@@ -20,7 +20,7 @@ from dsm.models.foreign import LoadReport, Match, Renormalized, build, find_enco
 from dsm.models.heads import Classifier, Embedder
 from dsm.models.hub import READERS
 from dsm.models.inert import Foreign, find_places
-from dsm.models.settings import RANDOM, Head, Init
+from dsm.models.settings import RANDOM, Head, Init, Pooling
 from dsm.models.zoo import create_model, initialise_xavier
 
 FORMAT = 1
@@ -87,6 +87,7 @@ def load_weights(
     *,
     head: Head | None = None,
     backbone: str = "tiny",
+    pooling: Pooling | None = None,
     partial: bool = False,
     init: Init = "own",
 ) -> LoadedEncoder:
@@ -100,6 +101,7 @@ def load_weights(
         head: ``projection`` for the L2-normalised embedding that pretraining compares clips in;
             ``classifier`` for the classifier if the weights have one, otherwise the encoder.
         backbone: what to build for ``none``.
+        pooling: its pooling; None for the backbone's own.
         partial: accept a foreign file that fills only part of the encoder.
         init: how to draw random weights: as in the backbone's paper, or ``xavier``, as in DSM's code.
 
@@ -109,7 +111,7 @@ def load_weights(
     if str(weights) == RANDOM:
         if head == "projection":
             raise UserError("random weights have no projection head; remove --head projection.")
-        module = create_model(backbone).eval()
+        module = create_model(backbone, **({"pooling": pooling} if pooling else {})).eval()
         if init == "xavier":
             initialise_xavier(module)
         return LoadedEncoder(module, "random")

@@ -140,7 +140,8 @@ def _like(archive: Features, config: ExploreConfig, file: Path) -> ExtractConfig
     return ExtractConfig(
         made.weights, config.source, file, root=config.root,
         loading=replace(
-            config.loading, backbone=made.backbone, seed=made.seed, init=made.init, partial=True
+            config.loading, backbone=made.backbone, pooling=made.pooling, seed=made.seed, init=made.init,
+            partial=True,
         ),
         clip=ClipChanges(clip.frames, clip.stride, clip.resize, clip.size),
         settings=replace(

@@ -109,6 +109,7 @@ def _extract(config: ExtractConfig) -> None:
         "list": list_name(config.data),
         **places_of(videos),
         "seed": config.loading.seed if loaded.report else seed_of(loaded.config, config.loading.seed),
+        "pooling": config.loading.pooling if config.weights == RANDOM else None,
         "init": config.loading.init,
         "clip": asdict(clip),
         "windows": config.settings.windows,

@@ -210,7 +210,7 @@ def _retrieve(config: RunRecipeConfig, made: FinetuneConfig, weights: str) -> Re
         extracted = extract(
             ExtractConfig(
                 weights, list_file, files[name], root=config.data.root, clip=clip,
-                loading=LoadSettings(made.backbone, config.seed), settings=settings,
+                loading=LoadSettings(made.backbone, made.pooling, config.seed), settings=settings,
             )
         )  # fmt: skip
         for line in extracted.lines:
