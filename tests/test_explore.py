@@ -544,7 +544,8 @@ def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> Non
     extract(
         ExtractConfig(
             "none", scenes / "train.txt", tmp_path / "archive.npz",
-            loading=LoadSettings("tiny", "avgmax", seed=3), clip=clip, settings=ExtractSettings(windows=2, workers=0),
+            loading=LoadSettings("tiny", "avgmax", seed=3), clip=clip,
+            settings=ExtractSettings(windows=2, workers=0),
         )
     )  # fmt: skip
     words = ["--against", str(tmp_path / "archive.npz"), "--false-alarms", "0.2", "--workers", "0"]
