@@ -30,9 +30,9 @@ MIXED = DsmConfig()
 """The defaults: the loss in both directions; the scene of both clips is bent and, over half of the training,
 more and more exchanged; a separate loss pushes from a clip that differs from the positive in its broken
 motion alone; the embeddings of a batch have mean 0."""
-PASSES, KEYS_PASSES = 9, 5
-"""Per step of `dsm`, with gradients through all views, and with a momentum encoder, which needs none, for
-positive and negative."""
+PASSES, KEYS_PASSES, TWO_VIEWS_PASSES = 9, 5, 6
+"""Per step of `dsm`, with gradients through all views; with a momentum encoder, which needs none, for
+positive and negative; and without motion-broken negatives."""
 MOCO_PASSES, JOINT_PASSES, SYMMETRIC_PASSES = 4, 6, 8
 """Per step of `moco`; of `moco` with both views in one batch, with gradients; of `moco` with the loss of both
 views."""
@@ -63,7 +63,7 @@ DSM = {
     "dsm": _dsm(),
     "dsm-mlp": _dsm(replace(MIXED, head="mlp")),
     "dsm-one-way": _dsm(replace(MIXED, symmetric=False, head="mlp")),
-    "dsm-keys": _dsm(replace(MIXED, joint=False), passes=KEYS_PASSES),
+    "dsm-keys": _dsm(replace(MIXED, joint=False, symmetric=False), KEYS_PASSES),
     "dsm-at-once": _dsm(replace(MIXED, sld=replace(MIXED.sld, ramp=0.0))),
     "dsm-partly": _dsm(replace(MIXED, sld=replace(MIXED.sld, mixing_strength=0.7))),
     "dsm-redrawn": _dsm(replace(MIXED, look="redrawn")),
@@ -72,7 +72,7 @@ DSM = {
 }
 OTHERS = {
     "moco-steps": replace(MOCO["moco"], longer=1.0),
-    "scene-only": _dsm(replace(MIXED, negatives=0)),
+    "scene-only": _dsm(replace(MIXED, negatives=0), TWO_VIEWS_PASSES),
 }
 """Not for a search: `moco` for as many steps as `dsm`, and `dsm` without motion-broken negatives."""
 CANDIDATES: Mapping[str, Candidate] = {**MOCO, **DSM, **OTHERS}
