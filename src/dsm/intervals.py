@@ -2,8 +2,8 @@
 by bootstrap for anything else.
 
 Videos from one source, camera or person are similar, so an interval over single videos is too narrow. If
-groups are given, whole groups count as drawn. With fewer than ``FEW_GROUPS`` groups all intervals are
-wide, as they use Student's t, and :func:`remark_on` says so.
+groups are given, whole groups count as drawn. With fewer than ``FEW_GROUPS`` groups, or as few that make up
+most of the videos, all intervals are wide, as they use Student's t, and :func:`remark_on` says so.
 """
 
 from __future__ import annotations
@@ -65,14 +65,21 @@ class Interval(NamedTuple):
 
 def remark_on(groups: Sequence[str] | None) -> str | None:
     """A remark for readers of intervals over few groups; None if none is needed."""
-    count = len(set(groups)) if groups is not None else FEW_GROUPS
-    if count >= FEW_GROUPS:
+    if groups is None:
         return None
+    count, counts_as = len(set(groups)), effective_groups(groups)
     if count == 1:
         return "All videos are of one group, so there are no intervals."
+    if counts_as > FEW_GROUPS - 0.5:
+        return None
+    if counts_as > count - 0.5:
+        return (
+            f"There are only {count} groups of videos, so the intervals are wide (Student's t): the evidence "
+            f"is {count} independent groups, however many videos they hold."
+        )
     return (
-        f"There are only {count} groups of videos, so the intervals are wide (Student's t): the evidence is "
-        f"{count} independent groups, however many videos they hold."
+        f"The {count} groups of videos differ so much in size that they count as {counts_as:.1f} of equal "
+        "size, so the intervals are wide (Student's t)."
     )
 
 
@@ -98,8 +105,9 @@ def share_interval(
     """The mean of shares, such as of hits, with the interval of Wilson.
 
     If draws are not independent, the count in Wilson's formula is the number of independent draws with
-    the same variance (Korn & Graubard 1998), and with groups the quantile is that of t with one degree of
-    freedom less than groups. The variance is that of the sum over classes or groups.
+    the same variance (Korn & Graubard 1998), and with groups or several classes the quantile is that of t.
+    The degrees of freedom are one less than the effective number of groups (:func:`effective_groups`), or
+    Satterthwaite's over classes. The variance is that of the sum over classes or groups.
 
     Args:
         values: (n,) in [0, 1]; bool or number.
@@ -112,7 +120,7 @@ def share_interval(
     Raises:
         UserError: there is no video, or the number of groups differs from the number of videos.
     """
-    one = _Sample.of(values, labels, groups)
+    one = _sample_of(values, labels, groups)
     if one.groups == 1:
         return Interval(one.mean)
     return wilson(one.mean, one.count, one.quantile)
@@ -180,7 +188,7 @@ def correlation(
     groups: Sequence[str] | None = None,
 ) -> float:
     """The correlation of the errors of two mean shares over the same videos; 0 if one has no errors."""
-    first, second = (_Sample.of(each, labels, groups).deviations for each in (one, other))
+    first, second = (_sample_of(each, labels, groups).deviations for each in (one, other))
     size = math.sqrt(float((first**2).sum() * (second**2).sum()))
     return float(first @ second) / size if size > 1e-15 else 0.0
 
@@ -199,55 +207,134 @@ class _Sample:
     """Of independent draws whose mean would vary as much."""
     groups: int
     """Number of groups; 0 if each video is alone."""
+    quantile: float
+    """Of Student's t, for the degrees of freedom with which its variance is known."""
     deviations: NDArray[np.float64]
     """What each video, or group, adds to the error of the mean."""
 
-    @property
-    def quantile(self) -> float:
-        if not self.groups:
-            return NORMAL
-        return t_quantile(self.groups - 1)
 
-    @classmethod
-    def of(
-        cls, values: NDArray[Any], labels: NDArray[np.int64] | None, groups: Sequence[str] | None
-    ) -> _Sample:
-        values = np.asarray(values, float)
-        members, units = _members(len(values), groups)
-        of = np.unique(labels, return_inverse=True)[1] if labels is not None else np.zeros(len(values), int)
-        sizes = np.bincount(of)
-        classes = len(sizes)
-        means = np.bincount(of, values) / sizes
-        mean = float(means.mean())
-        spread = mean * (1 - mean)
-        # Each class has few videos, so its share is drawn towards the mean by two videos' worth, which makes
-        # its variance p (1 - p) too small by a known factor where all classes are the same.
-        drawn = (sizes * means + 2 * mean) / (sizes + 2)
-        known = 1 - (1 - 1 / classes) * sizes / (sizes + 2) ** 2
-        variance = float((drawn * (1 - drawn) / known / sizes).sum()) / classes**2
-        rest = values - means[of]
-        # Values between 0 and 1 vary less than hits with their mean; for hits this is 1.
-        smaller = ((rest**2).sum() + spread) / ((sizes * means * (1 - means)).sum() + spread) if spread else 1
-        count = spread / variance / smaller if spread else classes**2 / float((1 / sizes).sum())
-        deviations = rest / (classes * sizes[of])
-        if members is None:
-            return cls(mean, count, 0, deviations)
-        of_groups = np.asarray(np.bincount(members, deviations), float)
-        apart = float((deviations**2).sum())
-        # The design effect (Kish 1965): how much more the mean varies as whole groups are drawn; not below 1,
-        # as a smaller one is chance. One more error counts as shared by a whole group, because few errors
-        # cannot show whether groups share them.
-        errors = min(float(values.sum()), float(len(values) - values.sum()))
-        found = units / max(units - 1, 1) * float((of_groups**2).sum()) / apart if apart > 1e-15 else 1.0
-        effect = (found * errors + len(values) / units) / (errors + 1)
-        return cls(mean, count / max(effect, 1.0), units, of_groups)
+def _sample_of(
+    values: NDArray[Any], labels: NDArray[np.int64] | None, groups: Sequence[str] | None
+) -> _Sample:
+    """The mean of values (n,), or of their class means; arguments as in :func:`share_interval`."""
+    values = np.asarray(values, float)
+    members, units = _members(len(values), groups)
+    of = np.unique(labels, return_inverse=True)[1] if labels is not None else np.zeros(len(values), int)
+    sizes = np.bincount(of)
+    means = np.bincount(of, values) / sizes
+    count, rest = _count_of(values, of), values - means[of]
+    deviations = rest / (len(sizes) * sizes[of])
+    if members is None:
+        freedom = _freedom_of_classes(1 / sizes, sizes.astype(float))
+        return _Sample(float(means.mean()), count, 0, t_quantile(freedom), deviations)
+    found = _groups_of(deviations, of, members)
+    # One more error counts as shared by a whole group, because few errors cannot show whether groups share
+    # them. A smaller effect than 1 is chance.
+    errors = min(float(values.sum()), float(len(values) - values.sum()))
+    effect = max((found.effect * errors + len(values) / units) / (errors + 1), 1.0)
+    return _Sample(
+        float(means.mean()), count / effect, units, t_quantile(found.freedom), found.deviations
+    )  # fmt: skip
 
 
-def t_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t."""
+def _count_of(values: NDArray[np.float64], of: NDArray[np.int64]) -> float:
+    """How many independent hits would have a mean that varies as much as the mean of class means.
+
+    Args:
+        of: (n,): the class of each value, from 0.
+    """
+    sizes = np.bincount(of)
+    classes = len(sizes)
+    means = np.bincount(of, values) / sizes
+    mean = float(means.mean())
+    spread = mean * (1 - mean)
+    if not spread:
+        return classes**2 / float((1 / sizes).sum())
+    # Each class has few videos, so its share is drawn towards the mean by two videos' worth, which makes
+    # its variance p (1 - p) too small by a known factor where all classes are the same.
+    drawn = (sizes * means + 2 * mean) / (sizes + 2)
+    known = 1 - (1 - 1 / classes) * sizes / (sizes + 2) ** 2
+    variance = float((drawn * (1 - drawn) / known / sizes).sum()) / classes**2
+    # Values between 0 and 1 vary less than hits with their mean; for hits this is 1.
+    rest = values - means[of]
+    smaller = float((rest**2).sum() + spread) / float((sizes * means * (1 - means)).sum() + spread)
+    return spread / variance / smaller
+
+
+def _freedom_of_classes(variances: NDArray[np.float64], each: NDArray[np.float64]) -> float:
+    """Degrees of freedom of the variance of a mean of class means (Satterthwaite 1946).
+
+    Most of the variance may come from one small class, whose own share is hardly known. With one class this
+    is infinite, as the variance of a share follows from the share; with K classes K - 1 more shares enter.
+
+    Args:
+        variances: (K,), of the class means, up to a factor. each: (K,), the degrees of freedom of each.
+    """
+    classes = len(variances)
+    if classes == 1:
+        return math.inf
+    return float(variances.sum() ** 2 / (variances**2 / each).sum()) * classes / (classes - 1)
+
+
+class _Groups(NamedTuple):
+    """What drawing whole groups of videos does to the error of a mean."""
+
+    effect: float
+    """How many times larger its variance is."""
+    freedom: float
+    """Degrees of freedom of that variance."""
+    deviations: NDArray[np.float64]
+    """What each group adds to the error."""
+
+
+def _groups_of(deviations: NDArray[np.float64], of: NDArray[np.int64], members: NDArray[np.int64]) -> _Groups:
+    """The design effect (Kish 1965) of groups, which may be of unequal size, on a mean of class means.
+
+    The sum over a group's videos of a class is too near to 0, as they are part of the class mean; it is
+    divided by the root of the share of the class that is not in the group (CR2; Bell & McCaffrey 2002). A
+    class that is within one group says nothing; if all are, the videos of a group count as one.
+
+    Args:
+        deviations: (n,): what each video adds to the error. of: (n,): its class. members: (n,): its group.
+    """
+    classes, units = int(of.max()) + 1, int(members.max()) + 1
+    sizes = np.bincount(of)
+    cell = members * classes + of
+
+    def by_group(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over the videos of each group and class: (groups, classes)."""
+        return np.bincount(cell, values, units * classes).reshape(units, classes)
+
+    inside = by_group(1 / sizes[of])  # the share of each class that is in each group
+    several = (inside < 1 - 1e-9).all(0)
+    weights = inside.mean(1)
+    freedom = 1 / float((weights**2).sum()) - 1
+    if not several.any():
+        return _Groups(len(of) / units, freedom, np.bincount(members, deviations, units))
+    own = by_group(deviations)[:, several] / np.sqrt(1 - inside[:, several])
+    apart = float((deviations[several[of]] ** 2).sum())
+    of_groups = np.asarray(own.sum(1), float)
+    effect = float((of_groups**2).sum()) / apart if apart > 1e-15 else 1.0
+    if classes > 1:
+        groups_in = 1 / (inside[:, several] ** 2).sum(0)  # the effective number in each class
+        shares = 1 / groups_in
+        freedom = min(freedom, float(shares.sum() ** 2 / (shares**2 / (groups_in - 1)).sum()))
+    return _Groups(effect, freedom, of_groups)
+
+
+def effective_groups(groups: Sequence[str]) -> float:
+    """How many groups of equal size tell as much about a mean over videos: n² / sum of squared sizes."""
+    sizes = np.unique(np.asarray(groups), return_counts=True)[1].astype(float)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def t_quantile(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t; at most a million, which it passes below 0.2 degrees of freedom."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.975))
+    if math.isinf(freedom):
+        return NORMAL
+    return float(np.nan_to_num(min(stdtrit(max(freedom, 0.05), 0.975), 1e6), nan=1e6))
 
 
 def _members(count: int, groups: Sequence[str] | None) -> tuple[NDArray[np.int64] | None, int]:
@@ -313,7 +400,8 @@ def bootstraps(
     for first in range(0, draws, at_once):
         drawn = rng.multinomial(units, np.full(units, 1 / units), min(at_once, draws - first)).astype(float)
         values.append(statistics(drawn if members is None else drawn[:, members]))
-    tail = float(ndtr(-math.sqrt(units / (units - 1)) * t_quantile(units - 1)))
+    counts_as = effective_groups(groups) if groups is not None else units
+    tail = float(ndtr(-math.sqrt(counts_as / (counts_as - 1)) * t_quantile(counts_as - 1)))
     ends = np.nanquantile(np.concatenate(values), [tail, 1 - tail], axis=0)
     return [Interval(*each) for each in zip(own, *ends.tolist(), strict=True)]
 

@@ -250,7 +250,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: the video cannot be read.
         """
-        windows, times = self._windows(index)
+        windows, times = self.windows_of(index)
         seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
         clips = self._cut(index, windows)
         damaged = self.state.damage(index, self.reader.damage(index))
@@ -265,13 +265,21 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         Raises:
             VideoError: the video cannot be read.
         """
-        windows, _ = self._windows(index)
+        windows, _ = self.windows_of(index)
         one = self.clip.frames_to_read * self.clip.resize**2
         some = min(max(pixels // one, 1), CLIPS_A_PASS)
         for first in range(0, len(windows), some):
             yield self._cut(index, windows[first : first + some])
 
-    def _windows(self, index: int) -> tuple[Indices, NDArray[np.float64] | None]:
+    def places_in_file(self, index: int) -> Indices:
+        """The frames of a video's clips as numbers in its file, of a segment in the whole file: (windows, T).
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        return self.reader.in_file(index, self.windows_of(index)[0])
+
+    def windows_of(self, index: int) -> tuple[Indices, NDArray[np.float64] | None]:
         """The frame numbers of a video's clips, and the times of its frames if they are needed."""
         clip = self.clip
         video = self.reader.video(index)

@@ -27,7 +27,7 @@ from dsm.video.sampling import Indices, Resampled, Video, at_rate
 from dsm.video.segments import segment_of
 from dsm.video.settings import Decoder
 from dsm.video.source import Deadline, VideoError
-from dsm.video.times import continuous_parts, frame_times
+from dsm.video.times import continuous_parts, frame_times, segment_frames
 
 
 class FrameCache:
@@ -151,6 +151,21 @@ class Reader:
             self._counts[index] = known_frames(file)
         read = [frames[place] for place in np.split(places, len(clips))]
         return [compute_flow(one).transpose(0, 2, 3, 1) for one in read] if flow else read
+
+    def in_file(self, index: int, numbers: Indices) -> Indices:
+        """Frame numbers of a video as numbers in its file, of a segment in the whole file.
+
+        Numbers past the end wrap around, as in reading.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        file = self._videos.file(index)
+        places = self._places(index)[numbers] if self._clip.fps else numbers
+        if part := segment_of(file):
+            inside = segment_frames(part)
+            return inside.start + places % len(inside)
+        return places % frame_count(file)
 
     def tell_counts(self) -> None:
         """Note how many of the videos that were read have a different frame count in the list."""
