@@ -15,6 +15,7 @@ About ten minutes per seed and world on one core; finished work is not repeated.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.verdict import LITTLE, MUCH
 from dsm.files import write_text
 from dsm.models.checkpoint_file import checkpoint_of
+from dsm.pages.bias_card import VERDICTS
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.synthetic.motionscenes import SPLITS, write_motionscenes
 from dsm.synthetic.settings import WORLDS, MotionScenesConfig
@@ -215,7 +217,7 @@ def findings(by_world: dict[str, dict[int, Numbers]], folders: dict[tuple[str, i
 
 def camera_moves(report: Path) -> bool:
     """Whether the report found that scenes cannot be exchanged, and went by other numbers."""
-    return "scenes cannot be exchanged" in (report / "card.html").read_text(encoding="utf-8")
+    return not json.loads((report / VERDICTS).read_text(encoding="utf-8"))["still"]
 
 
 def rises(numbers: Numbers, moving: bool) -> bool | None:

@@ -73,7 +73,7 @@ def test_the_worst_classes_come_with_a_typical_mistake() -> None:
     says = np.array([0, 0, 0, 0, 1, 1, 2, 0, 1, 1, 0, 1])
     probabilities = np.full((12, 1, 3), 0.1, np.float32)
     probabilities[np.arange(12), 0, says] = np.linspace(0.5, 0.9, 12)
-    judged = Judged({"background": probabilities}, np.arange(3), labels, np.zeros((12, 1), int))
+    judged = Judged({"background": probabilities}, np.arange(3), labels)
     # Class 2 is never right and mostly taken for 1, most surely video 11; class 1 once for 2, once for 0.
     found = worst(judged, "background")
     assert found[0] == (2, 11, 0)

@@ -100,7 +100,7 @@ class SquaresWay(Made):
 
 def judge(classifiers: list[nn.Module], videos: VideoList, **changes: Any) -> list[Judged]:
     found = features_of_variants(classifiers, videos, SQUARE_CLIP, FOUR_NUMBERS, workers=0, **changes)
-    return [Judged(one, np.arange(4), videos.labels, found.others) for one in found.features]
+    return [Judged(one, np.arange(4), videos.labels, found.partners) for one in found.features]
 
 
 def test_scene_reliance_is_one_for_a_scene_classifier_and_zero_for_a_motion_classifier(squares: Path) -> None:
@@ -142,7 +142,7 @@ def certain(labels: np.ndarray, classes: int) -> np.ndarray:
 def test_accuracy_weighs_classes_equally_and_chance_level_has_no_skill_to_lose() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     always = {name: certain(np.zeros(100, int), 2) for name in VARIANTS}
-    judged = Judged(always, np.arange(2), labels, np.zeros((100, 1), int))
+    judged = Judged(always, np.arange(2), labels, {"background": np.zeros((100, 1), int)})
     assert accuracy(judged, "clip").value == judged.chance == 0.5
     assert list(four_numbers(judged).values()) == [None] * 4
 
@@ -151,7 +151,7 @@ def test_chance_counts_only_the_tested_classes() -> None:
     """Two of the ten known classes are in the test, so a constant answer is right for half."""
     labels = np.repeat([3, 7], 20)
     always = {name: certain(np.full(40, 3), 10) for name in VARIANTS}
-    judged = Judged(always, np.arange(10), labels, np.zeros((40, 1), int))
+    judged = Judged(always, np.arange(10), labels)
     assert judged.chance == 0.5
     assert not skilled(judged)
 
@@ -159,7 +159,7 @@ def test_chance_counts_only_the_tested_classes() -> None:
 def test_with_a_single_group_the_accuracy_itself_decides_about_skill() -> None:
     labels = np.repeat([0, 1], 20)
     right = {name: certain(labels, 2) for name in VARIANTS}
-    judged = Judged(right, np.arange(2), labels, np.zeros((40, 1), int), ["all"] * 40)
+    judged = Judged(right, np.arange(2), labels, groups=["all"] * 40)
     assert skilled(judged)
     assert accuracy(judged, "clip").value == 1
 
@@ -169,7 +169,7 @@ def test_the_lost_skill_follows_its_formula() -> None:
     wrong = (labels + 1) % 4
     half = np.where(np.arange(80) % 2, labels, wrong)
     probabilities = {"clip": certain(labels, 4), "static": certain(half, 4), "reversed": certain(wrong, 4)}
-    judged = Judged(probabilities, np.arange(4), labels, np.zeros((80, 1), int))
+    judged = Judged(probabilities, np.arange(4), labels)
     found = skill_lost(judged, "static")
     assert found.value == pytest.approx((1 - 0.5) / (1 - 0.25))
     assert found.low < found.value < found.high
@@ -183,7 +183,7 @@ def test_scene_reliance_is_least_squares_over_all_mixtures() -> None:
     mixed = 0.3 * own[:, None] + 0.5 * own[others] + 0.2 * rng.dirichlet(np.ones(5) / 2, (60, 3))
     judged = Judged(
         {"clip": own[:, None], "background": mixed.astype(np.float32)},
-        np.arange(5), rng.integers(0, 5, 60), others,
+        np.arange(5), rng.integers(0, 5, 60), {"background": others},
     )  # fmt: skip
     # Each class is centred on its mean: one column of ones per class.
     rows = [
@@ -202,7 +202,9 @@ def test_constant_mixtures_have_no_scene_reliance() -> None:
     odd = np.broadcast_to(np.float32([0.2, 0.7, 0.1]), (30, 2, 3))
     others = (np.arange(30)[:, None] + [1, 2]) % 30
     assert (
-        scene_reliance(Judged({"clip": own, "background": odd}, np.arange(3), np.arange(30) % 3, others))
+        scene_reliance(
+            Judged({"clip": own, "background": odd}, np.arange(3), np.arange(30) % 3, {"background": others})
+        )
         is None
     )
 
@@ -210,7 +212,7 @@ def test_constant_mixtures_have_no_scene_reliance() -> None:
 def test_a_class_that_single_frames_never_recognise_has_a_finite_gain() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = {"clip": certain(labels, 2), "static": certain(np.array([1, 1, 1, 0]), 2)}
-    first, second = class_shares(Judged(probabilities, np.arange(2), labels, np.zeros((4, 1), int)))
+    first, second = class_shares(Judged(probabilities, np.arange(2), labels))
     assert (first.accuracy["static"], first.gain) == (0, pytest.approx(2.5 / 0.5 - 1))
     assert (second.accuracy["static"], second.gain) == (0.5, pytest.approx(2.5 / 1.5 - 1))
 
@@ -270,7 +272,7 @@ def test_the_interval_of_a_share_of_the_skill_covers_by_simulation(count: int, c
             name: np.eye(classes)[np.where(hits, labels, (labels + 1) % classes)][:, None]
             for name, hits in (("clip", clip), ("static", static))
         }
-        found = skill_lost(Judged(of, np.arange(classes), labels, np.zeros((count, 3), int)), "static")
+        found = skill_lost(Judged(of, np.arange(classes), labels), "static")
         covered += found.low <= truth <= found.high
     assert 0.92 * draws <= covered <= 0.97 * draws
 
@@ -286,7 +288,9 @@ def test_the_interval_of_scene_reliance_covers_by_simulation() -> None:
         others = np.stack([rng.choice(np.flatnonzero(labels != one), 3, replace=False) for one in labels])
         mixed = (own[:, None] + own[others]) / 2 * np.exp(0.6 * rng.normal(size=(count, 3, 4)))
         mixed /= mixed.sum(-1, keepdims=True)
-        judged = Judged({"clip": own[:, None], "background": mixed}, np.arange(4), labels, others)
+        judged = Judged(
+            {"clip": own[:, None], "background": mixed}, np.arange(4), labels, {"background": others}
+        )
         found = scene_reliance(judged)
         assert found is not None
         covered += found.low <= 0.5 <= found.high

@@ -52,7 +52,7 @@ def judged(count: int, size: int, right: dict[str, float], rng: Rng) -> Judged:
         wrong = (labels[:, None] + rng.integers(1, CLASSES, (count, parts))) % CLASSES
         answers = np.where(hits, labels[:, None], wrong)
         probabilities[variant] = np.eye(CLASSES, dtype=np.float32)[answers]
-    return Judged(probabilities, np.arange(CLASSES), labels, lenders, groups, {"background": lenders})
+    return Judged(probabilities, np.arange(CLASSES), labels, {"background": lenders}, groups)
 
 
 RIGHT = {"clip": 0.8, "static": 0.4, "background": 0.6, "background_frozen": 0.3}
@@ -100,7 +100,7 @@ def mixed(count: int, motion: float, scene: float, rng: Rng) -> Judged:
     noise = rng.dirichlet(np.full(CLASSES, 0.5), (count, PARTS))
     parts = weights[:, :, 0] * own[:, None] + weights[:, :, 1] * own[lenders] + weights[:, :, 2] * noise
     probabilities = {"clip": own[:, None].astype(np.float32), "background": parts.astype(np.float32)}
-    return Judged(probabilities, np.arange(CLASSES), labels, lenders)
+    return Judged(probabilities, np.arange(CLASSES), labels, {"background": lenders})
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def judged(scene: float, groups: list[str] | None = None) -> Judged:
         predicted[name] = np.where(by_scene[:, None], seen, moved)
     return Judged(
         {name: np.eye(CLASSES, dtype=np.float32)[each] for name, each in predicted.items()},
-        np.arange(CLASSES), LABELS, lenders["background"], groups, lenders,
+        np.arange(CLASSES), LABELS, lenders, groups,
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_measures_are_what_counting_gives() -> None:
             ]
             right.append(says[0] == LABELS[video] and says[1] != LABELS[video])
             still.append(says[1] == LABELS[video])
-            lured.append(says[0] == LABELS[one.others[video, part]])
+            lured.append(says[0] == LABELS[one.partners["background"][video, part]])
     assert contrasted_accuracy(one, "background").value == pytest.approx(np.mean(right))
     assert taken_for_the_lender(one, "background").value == pytest.approx(np.mean(lured))
     clip, flat = (np.mean(one.hits(name)) for name in ("clip", "flat"))
@@ -124,7 +124,7 @@ def test_a_probe_learns_from_clips_without_appearance() -> None:
 def test_opposites_compare_the_two_only() -> None:
     labels = np.array([0, 1, 2, 0])
     probabilities = np.float32([[0.2, 0.1, 0.7], [0.3, 0.2, 0.5], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]])[:, None]
-    one = Judged({"clip": probabilities}, np.arange(3), labels, np.zeros((4, 1), int))
+    one = Judged({"clip": probabilities}, np.arange(3), labels)
     # Class 0: right, and a tie; class 1: wrong; class 2 has no opposite.
     assert within_pairs(one, [(1, 0)]).value == pytest.approx((0.75 + 0) / 2)
     assert within_pairs(one, [(2, 7)]) is None

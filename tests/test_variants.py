@@ -420,7 +420,7 @@ def test_an_unreadable_video_is_left_out_and_gives_no_scene(
         assert sorted(left_out) == sorted(missing)
         assert found.places.tolist() == left
         labels = broken.labels[found.places]
-        assert (labels[found.others] != labels[:, None]).all()
+        assert (labels[found.partners["background"]] != labels[:, None]).all()
         assert found.features[0]["background"].shape[:2] == (len(left), SCENES)
     with pytest.raises(VideoError, match="no such file"):
         features_of_variants([encoder], broken, CLIP, variants, workers=0)
@@ -445,8 +445,8 @@ def test_encoders_get_the_clips_of_extraction_for_any_batch_size(scenes: Path) -
     (plain,) = extract_by_all([encoder], videos, clip, windows=1, workers=0)
     np.testing.assert_allclose(found.features[0]["clip"][:, 0], plain.features, atol=1e-4)
     alone = features_of_variants([encoder], videos, clip, VARIANTS, workers=0, windows=1, batch_size=1)
-    assert (found.others == alone.others).all()
-    assert (videos.labels[found.others] != videos.labels[:, None]).all()
+    assert (found.partners["background"] == alone.partners["background"]).all()
+    assert (videos.labels[found.partners["background"]] != videos.labels[:, None]).all()
     for name in VARIANTS:
         np.testing.assert_allclose(found.features[0][name], alone.features[0][name], atol=1e-4)
 

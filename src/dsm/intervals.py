@@ -126,6 +126,18 @@ def share_interval(
     return wilson(one.mean, one.count, one.quantile)
 
 
+def widest_interval(share: float, count: int, groups: Sequence[str] | None = None) -> Interval:
+    """Wilson's interval of a mean of shares that are all 0 or 1, and alike in a group: no other is wider.
+
+    Args:
+        count: number of videos. groups: the group of each video; there are at least two.
+    """
+    if groups is None:
+        return wilson(share, count)
+    counts_as = effective_groups(groups)
+    return wilson(share, counts_as, t_quantile(counts_as - 1))
+
+
 def share_difference(
     one: NDArray[Any], other: NDArray[Any], *, groups: Sequence[str] | None = None
 ) -> Interval:
@@ -303,14 +315,14 @@ def _groups_of(deviations: NDArray[np.float64], of: NDArray[np.int64], members: 
 
     def by_group(values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over the videos of each group and class: (groups, classes)."""
-        return np.bincount(cell, values, units * classes).reshape(units, classes)
+        return np.asarray(np.bincount(cell, values, units * classes).reshape(units, classes), float)
 
     inside = by_group(1 / sizes[of])  # the share of each class that is in each group
-    several = (inside < 1 - 1e-9).all(0)
+    several = np.asarray((inside < 1 - 1e-9).all(0))
     weights = inside.mean(1)
     freedom = 1 / float((weights**2).sum()) - 1
     if not several.any():
-        return _Groups(len(of) / units, freedom, np.bincount(members, deviations, units))
+        return _Groups(len(of) / units, freedom, by_group(deviations).sum(1))
     own = by_group(deviations)[:, several] / np.sqrt(1 - inside[:, several])
     apart = float((deviations[several[of]] ** 2).sum())
     of_groups = np.asarray(own.sum(1), float)

@@ -171,17 +171,18 @@ def steadiness(clip: Tensor, scene: Tensor) -> float:
 
 
 def drift(flow: NDArray[np.float32]) -> float:
-    """How fast even the calmest parts of a picture move, in sides of the picture from frame to frame.
+    """How far even the calmest parts of a picture move over some frames, in longer sides of the picture.
 
-    The mean over frames of the 20th percentile of the flow's length. An actor rarely fills more than four
+    The flow is added up over the frames, which cancels noise and shaking; of its length after each frame, the
+    20th percentile over the picture counts, and of these the largest. An actor rarely fills more than four
     fifths of the picture; a moving camera leaves no part of it at rest, even where :func:`steadiness` does
     not notice because the ground is smooth.
 
     Args:
-        flow: (T-1, 2, H, W) in pixels.
+        flow: (T-1, 2, H, W) in pixels, from each frame to the next.
     """
-    lengths = np.hypot(flow[:, 0], flow[:, 1]) / max(flow.shape[-2:])
-    return float(np.quantile(lengths.reshape(len(flow), -1), CALM, axis=1).mean())
+    moved = np.hypot(*flow.cumsum(0).swapaxes(0, 1)) / max(flow.shape[-2:])
+    return float(np.quantile(moved.reshape(len(flow), -1), CALM, axis=1).max())
 
 
 def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:

@@ -22,10 +22,14 @@ class InOtherScenes(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+        self.lent: list[bool] = []
+        """For each clip so far, whether another clip lent its scene; not if unreadable videos left it alone
+        in its batch, so that it lent to itself."""
 
     def forward(self, clips: Tensor) -> Tensor:
         """Normalised RGB clips (B, 3, T, H, W) -> (B, 3D), concatenated; scenes come from the same batch."""
         own = self.encoder(clips)
+        self.lent += [len(clips) > 1] * len(clips)
         return torch.cat([own, self.encoder(exchange_scenes(clips)), own.roll(1, 0)], 1)
 
 

@@ -13,13 +13,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.intervals import Drawn, Interval, bootstrap, correlation, ratio_interval, share_interval
+from dsm.intervals import (
+    Drawn,
+    Interval,
+    bootstrap,
+    correlation,
+    ratio_interval,
+    share_interval,
+    widest_interval,
+)
 
 SKILLS = {"motion_gain": "static", "order_sensitivity": "shuffled", "direction_sensitivity": "reversed"}
 """Numbers that are a share of skill lost, and the variant in which it is lost."""
 NUMBERS = ("scene_reliance", *SKILLS)
-# Products of variances below this are rounding errors.
-NOTHING = 1e-12
+NOTHING = 1e-6
+"""Weights of scene and motion that together are below this are rounding errors of the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,10 @@ class Judged:
     """(K,): the labels that the classifier can predict."""
     labels: NDArray[np.int64]
     """(n,)."""
-    others: NDArray[np.int64]
-    """(n, parts of ``background``): the videos whose scenes replaced each video's own."""
-    groups: Sequence[str] | None = None
-    """The group of each video; intervals resample whole groups."""
     partners: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """By variant: (n, parts), the videos that supplied each video's scene or still actor."""
+    groups: Sequence[str] | None = None
+    """The group of each video; intervals resample whole groups."""
 
     @property
     def chance(self) -> float:
@@ -97,10 +103,17 @@ def scene_reliance(judged: Judged) -> Interval | None:
     how good or how confident the classifier is. If scene and motion of a video suggest different classes,
     p(v) contains both, and the weaker side is underestimated: use a test list like the training list.
 
+    The interval is a bootstrap of the same number with s and m as they are, which may lie below 0 or above 1,
+    cut at 0 and 1. If it reaches 0 or 1, it is at least as wide as if each video went by one side only
+    (Wilson's): so few videos may contain none that goes by the other.
+
     None if neither side has any weight.
     """
     own = judged.probabilities["clip"][:, 0].astype(float)  # (n, K)
-    mixed, scene = judged.probabilities["background"].astype(float), own[judged.others]  # (n, parts, K)
+    mixed = judged.probabilities["background"].astype(float)  # (n, parts, K)
+    # Centred first, so that rounding errors are small even if all probabilities are nearly the same.
+    own, mixed = own - own.mean(0), mixed - mixed.mean((0, 1))
+    scene = own[judged.partners["background"]]  # (n, parts, K)
     mean_mixed, mean_scene = mixed.mean(1), scene.mean(1)
     products = {
         "mm": (own**2).sum(-1),
@@ -110,25 +123,37 @@ def scene_reliance(judged: Judged) -> Interval | None:
         "sy": (scene * mixed).sum(-1).mean(1),
     }
 
-    def share(weights: Drawn) -> NDArray[np.float64]:
-        weights = weights / weights.sum(1, keepdims=True)
-        means = {"m": weights @ own, "s": weights @ mean_scene, "y": weights @ mean_mixed}
+    def weights_of(drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """m and s, both multiplied by the determinant of the normal equations, which is not negative; NaN
+        where neither has any weight."""
+        drawn = drawn / drawn.sum(1, keepdims=True)
+        means = {"m": drawn @ own, "s": drawn @ mean_scene, "y": drawn @ mean_mixed}
         moment = {
-            name: weights @ each - (means[name[0]] * means[name[1]]).sum(-1)
-            for name, each in products.items()
+            name: drawn @ each - (means[name[0]] * means[name[1]]).sum(-1) for name, each in products.items()
         }
-        # The two normal equations, both multiplied by their determinant, which is not negative.
         by_motion = moment["ss"] * moment["my"] - moment["ms"] * moment["sy"]
         by_scene = moment["mm"] * moment["sy"] - moment["ms"] * moment["my"]
-        by_motion, by_scene = np.maximum(by_motion, 0), np.maximum(by_scene, 0)
-        total = by_motion + by_scene
-        return np.asarray(by_scene / np.where(total > NOTHING, total, np.nan))
+        some = np.maximum(by_motion, 0) + np.maximum(by_scene, 0)
+        known = some > NOTHING * moment["mm"] * moment["ss"]
+        return np.where(known, by_motion, np.nan), np.where(known, by_scene, np.nan)
 
-    return (
-        None
-        if np.isnan(share(np.ones((1, len(own))))[0])
-        else bootstrap(share, len(own), groups=judged.groups)
-    )
+    def signed(drawn: Drawn) -> NDArray[np.float64]:
+        by_motion, by_scene = weights_of(drawn)
+        # Where one is below 0, the sum of both could be near 0; the share then goes on beyond its end.
+        total = np.maximum(by_motion, 0) + np.maximum(by_scene, 0)
+        return np.asarray(np.where(by_scene < by_motion, by_scene / total, 1 - by_motion / total))
+
+    found = bootstrap(signed, len(own), groups=judged.groups)
+    if np.isnan(found.value):
+        return None
+    value = min(max(found.value, 0.0), 1.0)
+    if not found.known:
+        return Interval(value)
+    low, high = (min(max(end, 0.0), 1.0) for end in found[1:])
+    if low == 0 or high == 1:
+        wide = widest_interval(value, len(own), judged.groups)
+        low, high = (low, max(high, wide.high)) if low == 0 else (min(low, wide.low), high)
+    return Interval(value, min(low, value), max(high, value))
 
 
 def four_numbers(judged: Judged) -> dict[str, Interval | None]:

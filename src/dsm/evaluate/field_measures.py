@@ -1,7 +1,8 @@
 """The field's measures of reliance on the scene, as statistics of a classifier's predictions.
 
 Published measures use masks of people. Without given masks, dsm cuts out what moves, and the names end in
-``CUT_BY_MOTION``: such numbers are not comparable with published ones. Accuracies are means over classes
+``CUT_BY_MOTION``: such numbers are not comparable with published ones. With masks, the actors are cut out as
+in the papers; what else differs is in ``docs/bias-measures.md``. Accuracies are means over classes
 (:mod:`dsm.evaluate.bias`), where the papers take means over videos.
 """
 
@@ -44,12 +45,25 @@ def taken_for_the_lender(judged: Judged, variant: str) -> Interval:
 
     HAT's error by the background of action swaps (Chung et al., Enabling Detailed Action Recognition
     Evaluation Through Video Dataset Augmentation, NeurIPS 2022), and for ``stripes_actor`` the error that
-    ConflFG provokes (Li et al., ICCV 2023; beside it, they report the accuracy, and how often the moving
-    actor's class is the more probable of the two). By chance, a wrong prediction
-    is the lender's class once in K - 1.
+    ConflFG provokes (Li et al., ICCV 2023). By chance, a wrong prediction is the lender's class once in
+    K - 1.
     """
     lent = judged.labels[judged.partners[variant]]
     return _share(judged, (judged.predicted(variant) == lent).mean(1))
+
+
+def preferred_to_the_lender(judged: Judged, variant: str) -> Interval:
+    """How often a clip's own class is more probable than that of the lender of its scene or still actor.
+
+    The third number of ConflFG (Li et al., ICCV 2023), for ``stripes_actor``; chance is a half. Equal
+    probabilities count as a half.
+    """
+    columns = np.searchsorted(judged.known, judged.labels)
+    probabilities = judged.probabilities[variant]  # (n, parts, K)
+    rows, parts = np.ogrid[: len(columns), : probabilities.shape[1]]
+    own = probabilities[rows, parts, columns[:, None]]
+    theirs = probabilities[rows, parts, columns[judged.partners[variant]]]
+    return _share(judged, ((own > theirs) + 0.5 * (own == theirs)).mean(1))
 
 
 def ratio_to_whole(judged: Judged, variant: str) -> Interval | None:
@@ -115,12 +129,8 @@ def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "c
         None if no video has such a class, or the classifier lacks these classes.
     """
     place = {int(label): column for column, label in enumerate(judged.known)}
-    others: dict[int, set[int]] = {}
-    for one, two in pairs:
-        if {one, two} <= set(place):
-            others.setdefault(one, set()).add(two)
-            others.setdefault(two, set()).add(one)
-    used = np.array([row for row, label in enumerate(judged.labels) if int(label) in others], np.int64)
+    others = opposites_of(judged, pairs)
+    used = np.flatnonzero(np.isin(judged.labels, list(others)))
     if not len(used):
         return None
     labels = judged.labels[used]
@@ -129,8 +139,19 @@ def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "c
         own = parts[:, [place[int(label)]]]  # (parts, 1)
         opposite = parts[:, [place[other] for other in sorted(others[int(label)])]]  # (parts, its opposites)
         hits[row] = ((own > opposite) + 0.5 * (own == opposite)).mean()
-    groups = None if judged.groups is None else [judged.groups[row] for row in used]
+    groups = None if judged.groups is None else [judged.groups[int(row)] for row in used]
     return share_interval(hits, labels=labels, groups=groups)
+
+
+def opposites_of(judged: Judged, pairs: list[tuple[int, int]]) -> dict[int, set[int]]:
+    """The opposites of each label that has any, of pairs that the classifier knows."""
+    known = set(judged.known.tolist())
+    others: dict[int, set[int]] = {}
+    for one, two in pairs:
+        if {one, two} <= known:
+            others.setdefault(one, set()).add(two)
+            others.setdefault(two, set()).add(one)
+    return others
 
 
 def field_measures(
@@ -150,6 +171,7 @@ def field_measures(
             found[f"contrasted_{name}{cut}"] = contrasted_accuracy(judged, variant)
     if "stripes_actor" in made:
         found[f"conflfg_error{cut}"] = taken_for_the_lender(judged, "stripes_actor")
+        found[f"conflfg_motion_preferred{cut}"] = preferred_to_the_lender(judged, "stripes_actor")
     for name, variant in (("background_only", "no_foreground"), ("human_only", "flat")):
         if variant in made:
             found[f"hat_{name}_ratio{cut}"] = ratio_to_whole(judged, variant)

@@ -3,46 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dsm.errors import UserError, did_you_mean
 from dsm.inputs import OPPOSITES
 from dsm.untrusted import read_text
 
+Words = tuple[str, ...]
+
 WORDS = (
     ("left", "right"), ("leftwards", "rightwards"), ("up", "down"), ("upwards", "downwards"), ("in", "out"),
+    ("into", "out of"), ("on", "off"), ("onto", "off"), ("closer to", "away from"), ("towards", "away from"),
     ("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"), ("forward", "backward"),
     ("forwards", "backwards"), ("open", "close"), ("opening", "closing"), ("push", "pull"),
     ("pushing", "pulling"), ("enter", "exit"), ("entering", "exiting"), ("enter", "leave"),
-    ("entering", "leaving"), ("swell", "shrink"), ("grow", "shrink"), ("rise", "fall"), ("rising", "falling"),
-    ("raise", "lower"), ("raising", "lowering"), ("lift", "lower"), ("fold", "unfold"),
-    ("folding", "unfolding"), ("tie", "untie"), ("cover", "uncover"), ("covering", "uncovering"),
-    ("approach", "retreat"), ("approaching", "leaving"), ("plug", "unplug"), ("plugging", "unplugging"),
+    ("entering", "leaving"), ("sit", "stand"), ("sitting", "standing"), ("sit down", "stand up"),
+    ("sitting down", "standing up"), ("swell", "shrink"), ("grow", "shrink"), ("rise", "fall"),
+    ("rising", "falling"), ("raise", "lower"), ("raising", "lowering"), ("lift", "lower"), ("fold", "unfold"),
+    ("folding", "unfolding"), ("tie", "untie"), ("tying", "untying"), ("cover", "uncover"),
+    ("covering", "uncovering"), ("approach", "retreat"), ("approaching", "retreating"), ("plug", "unplug"),
+    ("plugging", "unplugging"),
 )  # fmt: skip
-"""Words of opposite motions."""
+"""Words of opposite motions, or several words."""
 REVERSED = ("backwards", "backward", "reversed", "reverse")
 """Words that turn a class into its opposite: `walk` and `walk-backwards`."""
+NO_OPPOSITES = (("push", "up"), ("pull", "up"), ("push", "ups"), ("pull", "ups"))
+"""Words that name another motion together: a push-up is no pull-up backwards."""
 
 
 def opposites_by_name(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of labels whose names differ in a word and its opposite, or in an extra word for backwards.
+    """Pairs of labels whose names differ in words and their opposites, or in an extra word for backwards.
 
     Words are separated by anything but letters and digits, or by capitals: ``SwipeLeft`` and ``swipe right``.
+    In a name with both words of a pair, they change places: *from left to right* and *from right to left*.
     """
     spelled = [_words(name) for name in names]
     label_of = {words: label for label, words in enumerate(spelled)}
-    opposite: dict[str, set[str]] = {}
-    for one, two in WORDS:
-        opposite.setdefault(one, set()).add(two)
-        opposite.setdefault(two, set()).add(one)
     pairs: set[tuple[int, int]] = set()
     for label, words in enumerate(spelled):
-        for place, word in enumerate(words):
-            others = [(*words[:place], other, *words[place + 1 :]) for other in opposite.get(word, ())]
-            others += [words[:place] + words[place + 1 :]] if word in REVERSED else []
-            pairs |= {(label, label_of[other]) for other in others if other in label_of}
+        for other in _opposites_of(words):
+            if other in label_of and other != words:
+                pairs.add((label, label_of[other]))
     return sorted({(min(pair), max(pair)) for pair in pairs})
+
+
+def _opposites_of(words: Words) -> Iterator[Words]:
+    """What the opposite of a class may be called."""
+    for place, word in enumerate(words):
+        if word in REVERSED:
+            yield words[:place] + words[place + 1 :]
+    if any(words[place : place + 2] in NO_OPPOSITES for place in range(len(words))):
+        return
+    turned = [pair for pair in WORDS if set(pair) <= set(words)]
+    for one, two in turned:
+        yield tuple({one: two, two: one}.get(word, word) for word in words)
+    for pair in WORDS if not turned else ():
+        first, second = (tuple(side.split()) for side in pair)
+        for here, there in ((first, second), (second, first)):
+            for place in _places(words, here):
+                yield words[:place] + there + words[place + len(here) :]
+
+
+def _places(words: Words, part: Words) -> list[int]:
+    """Where some words stand among others."""
+    last = len(words) - len(part)
+    return [place for place in range(last + 1) if words[place : place + len(part)] == part]
+
+
+def opposites_tsv(pairs: Sequence[tuple[int, int]], names: Sequence[str]) -> str:
+    """One pair of class names per line, separated by a tab, as :func:`read_opposites` reads them."""
+    return "".join(f"{names[one]}\t{names[two]}\n" for one, two in pairs)
 
 
 def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
@@ -73,6 +104,7 @@ def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _words(name: str) -> tuple[str, ...]:
+def _words(name: str) -> Words:
+    """The words of a class name, in lower case."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return tuple(re.findall(r"[^\W_]+", parted.lower()))

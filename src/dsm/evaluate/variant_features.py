@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsm.data.clips import EvaluationClips
+from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
@@ -23,11 +24,12 @@ from dsm.disturb.scene import drift, moving_mask, scene_around, steadiness, stil
 from dsm.errors import UserError
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.other_scenes import LEAST, Lent, OtherScenes, draw_order
-from dsm.evaluate.variants import Seen, Variant
+from dsm.evaluate.variants import Seen, Variant, draws_of
 from dsm.models.precision import channels_last, encode
 from dsm.models.settings import Precision
 from dsm.render import from_frames, to_frames, to_network
 from dsm.video.flow import compute_flow
+from dsm.video.sampling import Indices, evenly
 from dsm.video.source import BadVideo
 
 SCENE_FRAMES = 16
@@ -52,18 +54,13 @@ class VariantFeatures:
     steady: NDArray[np.float64]
     """(n,): the share of the picture that shows the still scene (:func:`dsm.disturb.scene.steadiness`)."""
     drift: NDArray[np.float64]
-    """(n,): how fast the calmest parts of the picture move (:func:`dsm.disturb.scene.drift`); NaN without
-    OpenCV."""
+    """(n,): how far the calmest parts of the picture move over all frames that were read, from which the
+    scene is taken (:func:`dsm.disturb.scene.drift`); NaN without OpenCV."""
     left: NDArray[np.float64]
     """(n,): how much of an actor would be left in scenes estimated in this way (:func:`left_of_planted`); NaN
     with given masks, or if nothing moves."""
     pictures: Pictures
     """One clip of one video in all variants, for display."""
-
-    @property
-    def others(self) -> NDArray[np.int64]:
-        """(n, SCENES): the videos whose scenes replaced each video's own."""
-        return self.partners["background"]
 
 
 def windows_to_read(windows: int, clip: ClipConfig) -> int:
@@ -72,8 +69,17 @@ def windows_to_read(windows: int, clip: ClipConfig) -> int:
     return read + (windows == 1 and read % 2 == 0)  # an odd number, so that one clip is in the middle
 
 
+def windows_shown(windows: int, clip: ClipConfig) -> NDArray[np.int64]:
+    """Which of the clips that are read, by :func:`windows_to_read`, encoders see; the middle one at half."""
+    read = windows_to_read(windows, clip)
+    places = np.linspace(0, read - 1, windows) if windows > 1 else np.array([read // 2])
+    return np.rint(places).astype(np.int64)
+
+
 LENT = ("background", "same_scene", "near_scene", "far_scene", "stripes_actor")
 """Variants that use a scene or an actor from other videos."""
+NEED_OTHERS = (*LENT, "background_frozen")
+"""All variants that cannot be made without other videos."""
 
 
 @torch.no_grad()
@@ -99,7 +105,7 @@ def features_of_variants(
 
     Args:
         encoders: normalised clips (B, C, T, H, W) -> (B, D); used in evaluation mode, on their own device.
-        videos: labelled.
+        videos: labelled; without labels only variants that need no other video can be made.
         windows: clips per video, evenly spread over its length.
         batch_size: videos per batch.
         masks: masks of the actors; None separates what moves from what is still.
@@ -110,7 +116,7 @@ def features_of_variants(
 
     Raises:
         VideoError: a video cannot be read, without ``on_bad``. UserError: all readable videos have one label,
-            or the clips are optical flow.
+            none can be read, the clips are optical flow, or features are not finite numbers.
     """
     if clip.modality == "flow":
         raise UserError(
@@ -119,7 +125,7 @@ def features_of_variants(
     making = _Making(encoders, videos, clip, variants, windows, seed, masks, precision)
     clips_of = EvaluationClips(videos, clip, making.read, workers=workers)
     bad = set[int]()
-    waiting = draw_order(videos.labels, seed).tolist()
+    waiting = draw_order(videos.labels, seed).tolist() if making.lends else list(range(len(videos)))
     # Videos that come before there are enough scenes wait for a second pass: the extra first video, which
     # still gets its own turn, and the next ones, whose other scenes and scenes of the same label come later.
     for last in (False, True):
@@ -139,7 +145,7 @@ def features_of_variants(
             colours = decoded.to(making.device).permute(0, 1, 5, 2, 3, 4).float() / 255
             shown: list[tuple[int, Seen]] = []
             for video, clips in zip(batch["index"], colours, strict=True):
-                if (seen := making.see(video, clips, last=last)) is None:
+                if (seen := making.see(video, clips, clips_of.windows_of(video)[0], last=last)) is None:
                     waiting.append(video)
                 else:
                     shown.append((video, seen))
@@ -168,13 +174,16 @@ class _Making:
     ) -> None:
         self.device = next(encoders[0].parameters()).device
         self.read = windows_to_read(windows, clip)
+        self.lends = bool((videos.labels != UNLABELLED).any())
+        """Whether videos supply scenes and actors to others, which need labels."""
+        if not self.lends and (lent := [name for name in variants if name in NEED_OTHERS]):
+            raise UserError(f"{videos.source}: has no labels, which '{lent[0]}' needs; add labels to it.")
         self.judged: list[int] = []
         """The videos, in the order in which they were processed."""
         self._encoders = [channels_last(one.eval()) for one in encoders]
         self._videos, self._clip, self._variants, self._windows = videos, clip, variants, windows
         self._seed, self._masks, self._precision = seed, masks, precision
-        places = np.linspace(0, self.read - 1, windows) if windows > 1 else [self.read // 2]
-        self._shown = np.rint(places).astype(int)
+        self._shown = windows_shown(windows, clip)
         self._scenes = OtherScenes()
         self._rows: list[dict[str, list[NDArray[np.float32]]]] = [
             {name: [] for name in variants} for _ in encoders
@@ -185,15 +194,20 @@ class _Making:
         self._drifts: list[float] = []
         self._left: list[float] = []
 
-    def see(self, video: int, clips: Tensor, *, last: bool) -> Seen | None:
+    def see(self, video: int, clips: Tensor, numbers: Indices, *, last: bool) -> Seen | None:
         """A video with what others supply; None if it must wait for more of them.
 
         Args:
-            clips: (W, C, T, S, S), colours in [0, 1]. last: whether this is its last turn.
+            clips: (W, C, T, S, S), colours in [0, 1]. numbers: (W, T), their frames in the video.
+            last: whether this is its last turn.
         """
         scenes, label = self._scenes, int(self._videos.labels[video])
         mask = self._masks.of(video).to(self.device) if self._masks is not None else None
         own, moving = _apart(video, label, clips, mask)
+        if not self.lends:
+            self._note(video, clips, numbers, own)
+            alone = own.scene, own.scene, own.scene, own.scene, own.actor
+            return Seen(clips[self._shown], own.scene, moving[self._shown], *alone)
         same, others = scenes.same(video, label), scenes.behind(label)
         early = same is None or len(scenes.unlike(label)) < LEAST
         near, far = scenes.near_and_far(own) if others else (own, own)
@@ -204,36 +218,42 @@ class _Making:
         same = same or own
         for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
             self._partners[name].append([one.video for one in lenders])
-        self.judged.append(video)
-        self._steady.append(steadiness(clips[self._shown], own.scene))
-        self._drifts.append(camera_drift(clips[self.read // 2]))
+        self._note(video, clips, numbers, own)
         planted = mask is None and "no_foreground" in self._variants
-        self._left.append(left_of_planted(clips, moving, others[0].scene) if planted else float("nan"))
+        self._left[-1] = left_of_planted(clips, moving, others[0].scene) if planted else float("nan")
         before = torch.cat([one.scene for one in others])
         lent = (before, same.scene, near.scene, far.scene, others[0].actor)
         return Seen(clips[self._shown], own.scene, moving[self._shown], *lent)
 
+    def _note(self, video: int, clips: Tensor, numbers: Indices, own: Lent) -> None:
+        """Note a video as processed, and how its camera moves."""
+        self.judged.append(video)
+        self._steady.append(steadiness(clips[self._shown], own.scene))
+        # Windows may overlap; the frames are taken in the order of time.
+        order = np.unique(numbers, return_index=True)[1]
+        whole = clips.transpose(0, 1).flatten(1, 2)
+        self._drifts.append(camera_drift(whole[:, torch.from_numpy(order).to(whole.device)]))
+        self._left.append(float("nan"))
+
     def encode(self, shown: Sequence[tuple[int, Seen]]) -> None:
         """Make all variants of some videos, and run the encoders over them."""
         for name, variant in self._variants.items():
-            views = [
-                variant(seen, np.random.default_rng([self._seed, *name.split("_")[0].encode(), video]))
-                for video, seen in shown
-            ]
+            views = [variant(seen, draws_of(name, video, self._seed)) for video, seen in shown]
             for encoder, row in zip(self._encoders, self._rows, strict=True):
                 row[name].append(_encode(encoder, views, self._clip, self._windows, self._precision))
             self._pictures.setdefault(name, to_frames(views[0][0, 0]))
 
     def result(self) -> VariantFeatures:
         if not self.judged:
-            raise UserError(
-                f"{self._videos.source}: the readable videos have only one class; at least two are needed."
-            )
+            source = self._videos.source
+            if not self.lends:
+                raise UserError(f"{source}: none of the videos can be read; `dsm data check` shows why.")
+            raise UserError(f"{source}: the readable videos have only one class; at least two are needed.")
         places, back = np.sort(self.judged), np.argsort(self.judged)
         return VariantFeatures(
             [{name: np.concatenate(parts)[back] for name, parts in row.items()} for row in self._rows],
             places=places,
-            partners={name: np.searchsorted(places, of)[back] for name, of in self._partners.items()},
+            partners={name: np.searchsorted(places, of)[back] for name, of in self._partners.items() if of},
             steady=np.array(self._steady)[back],
             drift=np.array(self._drifts)[back],
             left=np.array(self._left)[back],
@@ -241,15 +261,18 @@ class _Making:
         )
 
 
-def camera_drift(clip: Tensor) -> float:
-    """``drift`` of the first frames of a clip (C, T, H, W), which may be reduced in size."""
-    if find_spec("cv2") is None or clip.shape[1] < 2:
+def camera_drift(frames: Tensor) -> float:
+    """``drift`` over frames (C, N, H, W) in the order of time; NaN without OpenCV, or for a single frame.
+
+    Uses the flow between a few of them, evenly spread and reduced in size.
+    """
+    if find_spec("cv2") is None or frames.shape[1] < 2:
         return float("nan")
-    frames = clip[:, :FLOWN].transpose(0, 1)
-    side = min(frames.shape[-2:])
+    some = frames[:, torch.from_numpy(evenly(frames.shape[1], FLOWN)).to(frames.device)].transpose(0, 1)
+    side = min(some.shape[-2:])
     if side > FLOWN_SIDE:
-        frames = F.interpolate(frames, scale_factor=FLOWN_SIDE / side, mode="area")
-    pixels = (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        some = F.interpolate(some, scale_factor=FLOWN_SIDE / side, mode="area")
+    pixels = (some * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return drift(compute_flow(pixels))
 
 
@@ -287,7 +310,7 @@ def shown(
     masks: Masks | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A video's middle clip, unchanged and in a variant, for display: uint8 (T, H, W, 3).
+    """A video's middle clip, unchanged and in a variant as encoders saw it: uint8 (T, H, W, 3).
 
     Args:
         name: name of the variant. lender: the video that supplies the scene.
@@ -304,11 +327,12 @@ def shown(
         mask = masks.of(place) if masks is not None else None
         apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
     (clips, own, moving), (_, other, _) = apart
-    middle = slice(read // 2, read // 2 + 1)
+    # All windows are made, as each takes its share of the random draws.
+    places = windows_shown(windows, clip)
     lent = (other.scene, other.scene, other.scene, other.scene, other.actor)
-    seen = Seen(clips[middle], own.scene, moving[middle], *lent)
-    changed = variant(seen, np.random.default_rng([seed, *name.split("_")[0].encode(), video]))
-    return to_frames(clips[read // 2]), to_frames(changed[0, 0])
+    seen = Seen(clips[places], own.scene, moving[places], *lent)
+    changed, middle = variant(seen, draws_of(name, video, seed)), len(places) // 2
+    return to_frames(clips[places[middle]]), to_frames(changed[0, middle])
 
 
 COVERED = 2
@@ -326,7 +350,7 @@ def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
         clips: (W, C, T, H, W). moving: (W, 1, T, H, W). scene: (1, C, 1, H, W).
 
     Returns:
-        At least 0; NaN if nothing moves.
+        In [0, 1]; NaN if nothing moves.
     """
     whole, mask = (one.transpose(0, 1).flatten(1, 2)[None] for one in (clips, moving))
     covers = (mask > 0.5).float()
@@ -336,7 +360,7 @@ def left_of_planted(clips: Tensor, moving: Tensor, scene: Tensor) -> float:
     found = still_scene(swap_scene(whole, mask, scene))
     actor = (whole * covers).sum(2, keepdim=True) / covers.sum(2, keepdim=True).clamp(min=1)
     nearer = (found - actor).abs().sum(1) < (found - scene).abs().sum(1)
-    return float((nearer & (covers.sum(2) > COVERED)).sum()) / area
+    return min(float((nearer & (covers.sum(2) > COVERED)).sum()) / area, 1.0)
 
 
 def _encode(

@@ -274,4 +274,17 @@ VARIANTS: dict[str, Variant] = {
     "appearance_free": appearance_free,
     "recoloured": recoloured,
 }
-"""Each variant, by name. Names with the same part before the first underscore share their random draws."""
+"""Each variant, by name."""
+DRAWS_LIKE = {
+    "background_frozen": "background",
+    "stripes_frozen": "stripes",
+    "stripes_actor": "stripes",
+    "appearance_free": "appearance",
+}
+"""Variants whose random draws are not named after them: what is compared must show the same scene. (The draws
+of clips without appearance are called `appearance` so that numbers of earlier reports stay the same.)"""
+
+
+def draws_of(name: str, video: int, seed: int) -> np.random.Generator:
+    """The generator for a variant of a video; a variant of the same draws gets the same."""
+    return np.random.default_rng([seed, *DRAWS_LIKE.get(name, name).encode(), video])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +14,10 @@ Numbers = Mapping[str, Interval | None]
 
 STEADY_ENOUGH = 0.5
 """The camera counts as still if at least this share of the picture shows the still scene."""
-DRIFTING = 0.03
-"""The camera counts as moving if even the calmest parts move more than this, in sides of the picture per
-frame of a clip. Means over lists of clips of 32 to 64 pixels with every third frame: 0.035 to 0.041 under
-MotionScenes' flying camera, 0.002 to 0.025 with still and shaking ones, in part from noise of the flow."""
+DRIFTING = 0.07
+"""The camera counts as moving if even the calmest parts of the picture move more than this, in longer sides,
+over the frames from which its scene is taken. Means over lists of clips of 64 and 72 pixels with every frame
+or every third: 0.10 to 0.19 under MotionScenes' flying camera, up to 0.04 with still and shaking ones."""
 LITTLE, MUCH = 0.2, 0.5
 """Below the first, the motion decides; above the second, the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
@@ -38,26 +38,38 @@ def allowed(steady: float, masked: bool, drift: float = float("nan")) -> Allowed
 
     Args:
         steady: share of the picture that shows the still scene, in [0, 1].
-        drift: how fast its calmest parts move, in sides of the picture per frame; NaN if unknown.
+        drift: how far its calmest parts move, in longer sides of the picture; NaN if unknown.
         masked: whether the actors' masks were given.
     """
-    if masked:
-        why = "With masks of the actors given, scenes are exchanged, and numbers compare with published ones."
-        return Allowed(True, why)
     share = f"{100 * steady:.0f}% of the picture shows a still scene"
-    moving = (
-        "so scenes cannot be exchanged: the verdict uses single frames, their order and what the features "
-        "encode. Clips without appearance, which need no still camera, are among all numbers."
-    )
+    moves = ""
     if drift > DRIFTING:
+        moves = (
+            f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its longer side (the "
+            "camera moves)"
+        )
+    elif steady < STEADY_ENOUGH:
+        moves = f"Only {share} (the camera may move)"
+    if masked:
+        why = "Masks of the actors were given, so the actors can be put into other scenes."
+        if moves:
+            why += (
+                f" But {moves[0].lower()}{moves[1:]}, so these scenes are blurred: the scene counts for less "
+                "than it would in a sharp picture."
+            )
+        return Allowed(True, why)
+    if moves:
         return Allowed(
             False,
-            f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its side from frame to "
-            f"frame (the camera moves), {moving}",
+            f"{moves}, so scenes cannot be exchanged: the verdict uses single frames, their order and what "
+            "the features encode.",
         )
-    if steady >= STEADY_ENOUGH:
-        return Allowed(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
-    return Allowed(False, f"Only {share} (the camera may move), {moving}")
+    return Allowed(True, f"{share}, so what moves can be cut out, and scenes are exchanged.")
+
+
+def strictest(each: Iterable[Allowed]) -> Allowed:
+    """What all of several kinds of clips allow, whatever their order: the camera moves if any says so."""
+    return min(each, key=lambda one: (one.still, one.why))
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,14 @@ MOVING: dict[str, Chosen] = {
     ),
     "dimensions_static": Chosen(
         "Static dimensions",
-        "share of its feature dimensions that encode static appearance but not motion",
+        "share of its feature dimensions that encode static appearance but not motion; if many dimensions "
+        "lie at the border, the interval is too narrow",
         False,
     ),
     "dimensions_dynamic": Chosen(
         "Dynamic dimensions",
-        "share of its feature dimensions that encode motion but not static appearance",
+        "share of its feature dimensions that encode motion but not static appearance; if many dimensions "
+        "lie at the border, the interval is too narrow",
         True,
     ),
     "direction_sensitivity": Chosen(
@@ -148,32 +162,38 @@ class Verdict:
 def verdict(found: Allowed, numbers: Numbers) -> Verdict:
     """The verdict from scene reliance if scenes can be exchanged, otherwise from motion gain.
 
-    A threshold is passed only if the whole interval passes it.
+    A threshold is passed only if the whole interval passes it; without an interval there is no verdict.
     """
     reliance, gain = numbers.get("scene_reliance"), numbers.get("motion_gain")
+    by_scenes = found.still and reliance is not None
+    number, name = (reliance, "scene reliance") if by_scenes else (gain, "motion gain")
+    told = f"{name} {_words(number)}" if number is not None else ""
     if gain is None:
-        sentence = "It is not clearly better than chance here, so what it relies on cannot be measured"
-        if found.still and reliance is not None:
-            sentence += f"; scene reliance, which can be measured even so, is {_words(reliance)}"
-        return Verdict("unknown", f"{sentence}.", "near chance")
-    if found.still and reliance is not None:
-        text = f"{percent(reliance.value)} scene"
-        share = f"scene reliance {_words(reliance)}"
-        if reliance.ends[1] < LITTLE:
-            return Verdict("motion", f"It relies on motion ({share}).", text)
-        if reliance.ends[0] > MUCH:
-            return Verdict(
-                "scene", f"It relies on the scene ({share}): expect worse results in other places.", text
-            )
-        return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
-    text = f"{percent(gain.value)} motion gain"
-    share = f"motion gain {_words(gain)}"
-    if gain.ends[0] > CLEARLY_MOVING:
-        return Verdict("motion", f"It relies on motion: it loses its skill on single frames ({share}).", text)
-    if gain.ends[1] < NEARLY_STILL:
-        sentence = f"It relies on static appearance: single frames are nearly enough ({share})."
-        return Verdict("scene", sentence, text)
-    return Verdict("both", f"It relies on both, or there are too few videos to tell ({share}).", text)
+        sentence = "It is not clearly better than chance on these videos, so there is no verdict"
+        return Verdict("unknown", f"{sentence} ({told})." if told else f"{sentence}.", "unclear, near chance")
+    assert number is not None
+    value = percent(number.value)
+    text = f"{value} scene" if by_scenes else f"{value} motion gain"
+    if not number.known:
+        sentence = f"There is no interval, so there is no verdict ({told}): all videos are of one group."
+        return Verdict("unknown", sentence, f"unclear, {text}")
+    low, high = (LITTLE, MUCH) if by_scenes else (NEARLY_STILL, CLEARLY_MOVING)
+    below, above = number.high < low, number.low > high
+    if by_scenes and below:
+        return Verdict("motion", f"It relies on motion ({told}).", f"relies on motion, {text}")
+    if by_scenes and above:
+        sentence = f"It relies on the scene ({told}): expect worse results in other places."
+        return Verdict("scene", sentence, f"relies on scene, {text}")
+    if above:
+        sentence = f"It relies on motion: it loses its skill on single frames ({told})."
+        return Verdict("motion", sentence, f"relies on motion, {text}")
+    if below:
+        sentence = f"It relies on static appearance: single frames are nearly enough ({told})."
+        return Verdict("scene", sentence, f"relies on scene, {text}")
+    if low <= number.low and number.high <= high:
+        return Verdict("both", f"It relies on both ({told}).", f"relies on both, {text}")
+    sentence = f"It relies on both, or there are too few videos to tell ({told})."
+    return Verdict("both", sentence, f"both or too few videos, {text}")
 
 
 def _words(value: Interval) -> str:

@@ -96,9 +96,16 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def encode(encoder: nn.Module, clips: Tensor, precision: Precision) -> Tensor:
-    """Clips (B, C, T, H, W) -> features (B, D) in float32; the encoder computes in ``precision``."""
+    """Clips (B, C, T, H, W) -> features (B, D) in float32; the encoder computes in ``precision``.
+
+    Raises:
+        UserError: a feature is not a finite number.
+    """
     with compute_in(precision, clips.device.type):
         features: Tensor = encoder(clips)
+    if not torch.isfinite(features).all():
+        remedy = "use other weights" if precision == "fp32" else "use --precision fp32"
+        raise UserError(f"in {precision}, the weights give features that are not finite numbers; {remedy}.")
     return features if precision == "fp32" else features.float()
 
 

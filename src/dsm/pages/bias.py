@@ -42,10 +42,14 @@ def rows_of(
     test: str,
     seeds: Mapping[str, int],
     measures: Mapping[str, Numbers] | None = None,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[Row]:
     """Accuracies of all variants and, if every variant was tested, the four numbers and ``measures``.
 
     A number that cannot be measured (:func:`dsm.evaluate.bias.four_numbers`) has no row.
+
+    Args:
+        counts: the number of videos of the measures that use only some, by model and name.
     """
     rows = []
     for run, one in judged.items():
@@ -53,8 +57,10 @@ def rows_of(
         if len(one.probabilities) > 1:
             numbers = {**four_numbers(one), **(measures or {}).get(run, {})}
             values |= {name: value for name, value in numbers.items() if value is not None}
+        fewer = (counts or {}).get(run, {})
         rows += [
-            row_of(run, seeds[run], test, name, value, len(one.labels)) for name, value in values.items()
+            row_of(run, seeds[run], test, name, value, fewer.get(name, len(one.labels)))
+            for name, value in values.items()
         ]
     return rows
 
@@ -83,7 +89,9 @@ def predictions_csv(
         predicted = [one.predicted(variant) for variant in one.probabilities]
         for place, path in enumerate(paths[run]):
             own = [names[labels[place, 0]] for labels in predicted]
-            lines.append([run, path, names[one.labels[place]], paths[run][one.others[place, 0]], *own])
+            lines.append(
+                [run, path, names[one.labels[place]], paths[run][one.partners["background"][place, 0]], *own]
+            )
     variants = next(iter(judged.values())).probabilities
     return csv_text([["weights", "path", "class", "background_of", *variants], *lines])
 

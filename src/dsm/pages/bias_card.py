@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdict
-from dsm.files import write_text
+from dsm.files import json_text, write_text
 from dsm.intervals import Interval, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.gallery import end_of
 from dsm.pages.tables import Bar, bar_of
 from dsm.pages.template import clip_uri, write_page
+from dsm.terminal import many
 
+VERDICTS = "verdicts.json"
+"""The file of the verdicts, and of whether scenes could be exchanged, and why."""
 CLASSES_SHOWN = 3
 """Number of classes per encoder whose mistakes are shown."""
 TONES = {"motion": "#00734f", "both": "#8a6100", "scene": "#b03a00", "unknown": "#5b6670"}
@@ -44,11 +48,9 @@ class Mistake:
     """A class that an encoder gets wrong in a variant, with a clip that shows it."""
 
     name: str
-    videos: int
     right: float
     """Share of its clips classified correctly in the variant."""
     taken_for: str
-    times: int
     whole: str
     changed: str
     """Data URIs of the clip, unchanged and in the variant."""
@@ -99,9 +101,7 @@ def mistakes_of(subject: OnCard, variant: str, names: Sequence[str], render: Ren
             scene = "as noise that moves like it"
         found.append(
             Mistake(
-                names[label], int((judged.labels == label).sum()), float((own == label).mean()),
-                names[other], int((own == other).sum()),
-                clip_uri(whole), clip_uri(changed),
+                names[label], float((own == label).mean()), names[other], clip_uri(whole), clip_uri(changed),
                 f"{end_of(subject.paths[video])}, {scene}",
             )
         )  # fmt: skip
@@ -116,12 +116,17 @@ def write_card(
     render: Render,
     *,
     test: str,
+    masked: bool,
+    pairs: int,
     left: Interval | None,
 ) -> list[Path]:
-    """Write ``card.html``, ``card.png`` and a badge for each encoder into ``out``; returns their paths.
+    """Write ``card.html``, ``card.png``, ``verdicts.json`` and a badge for each encoder into ``out``; returns
+    their paths.
 
     Args:
         subjects: at least one; all of the same test.
+        masked: whether masks of the actors were given.
+        pairs: number of pairs of opposite classes.
         left: how much of the actor is left in scenes made without masks, if it was measured.
     """
     chosen = five(found, [one.numbers for one in subjects])
@@ -132,18 +137,24 @@ def write_card(
         if variant in one.judged.probabilities
     ]  # fmt: skip
     first = subjects[0].judged
-    files = [out / "card.html", out / "card.png"]
+    files = [out / "card.html", out / "card.png", out / VERDICTS]
     write_page(
         files[0], "bias_card.html",
         title=_heading(verdicts), test=test, videos=len(first.labels),
-        classes=len(np.unique(first.labels)), chance=first.chance, footage=found.why,
+        classes=len(np.unique(first.labels)), chance=f"{100 * first.chance:.2g}%", footage=found.why,
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
         every=_every(subjects), names=[one.name for one in subjects],
         mistakes=mistakes, variant=variant, left=left and left.text(),
-        remark=remark_on(first.groups),
+        remark=remark_on(first.groups), masked=masked, pairs=many(pairs, "pair") if pairs else "",
+        free=not found.still and any("appearance_free" in one.judged.probabilities for one in subjects),
     )  # fmt: skip
     draw_card(files[1], subjects, chosen, verdicts, test)
+    record = {
+        "still": found.still, "why": found.why,
+        "verdicts": {name: {"by": one.by, "sentence": one.sentence} for name, one in verdicts.items()},
+    }  # fmt: skip
+    write_text(files[2], json_text(record, indent=2) + "\n")
     taken: set[str] = set()
     for one in subjects:
         slug = re.sub(r"[^\w.-]+", "-", one.name).strip("-") or "encoder"
@@ -173,6 +184,7 @@ class Line:
     title: str
     meaning: str
     better: str
+    """`higher` or `lower`: where the encoder relies on motion."""
     bars: list[Bar]
 
 
@@ -184,13 +196,19 @@ def _row(metric: str, measure: Chosen, subjects: Sequence[OnCard]) -> Line:
             bars.append(Bar(one.name, "not measurable", None, 0, 0))
         else:
             bars.append(bar_of(one.name, value))
-    return Line(measure.title, measure.meaning, "high" if measure.motion_is_high else "low", bars)
+    return Line(measure.title, measure.meaning, "higher" if measure.motion_is_high else "lower", bars)
 
 
 def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
     metrics = dict.fromkeys(name for one in subjects for name in one.numbers)
     cells = {name: [one.numbers.get(name) for one in subjects] for name in metrics}
     return [(name, ["–" if one is None else one.text() for one in row]) for name, row in cells.items()]
+
+
+BEGIN, END = -0.04, 1.04
+"""Ends of the axis of a panel, a little beyond 0 and 100 %."""
+LETTERS = 150
+"""Letters of a line above the panels."""
 
 
 def draw_card(
@@ -202,7 +220,11 @@ def draw_card(
 ) -> None:
     """The figure for a talk: a panel per number, with a dot and its interval per encoder; verdicts above."""
     rows = len(subjects)
-    figure = Figure(figsize=(13.3, 2.6 + 0.42 * rows), layout="constrained", facecolor="white")
+    sentences = [f"{name}: {one.sentence}" for name, one in verdicts.items()]
+    sentences.append(f"Tested on {test}; lines are 95% intervals, with an arrow where they go on.")
+    lines = [literal(line) for each in sentences for line in textwrap.wrap(each, LETTERS)]
+    height = 2.2 + 0.42 * rows + 0.2 * len(lines)
+    figure = Figure(figsize=(13.3, height), layout="constrained", facecolor="white")
     axes = figure.subplots(1, max(len(chosen), 1), squeeze=False, sharey=True)[0]
     looks = looks_of([one.name for one in subjects])
     for axis, (metric, measure) in zip(axes, chosen.items(), strict=False):
@@ -211,15 +233,19 @@ def draw_card(
             if value is None:
                 axis.text(0.5, place, "–", ha="center", va="center", color="#777777")
                 continue
-            at = min(max(value.value, -0.04), 1.04)  # ratios may be above 1
+            at = min(max(value.value, BEGIN), END)  # ratios may be above 1
             if value.known:
-                axis.plot(value.ends, [place, place], color=look.colour, linewidth=3, alpha=0.5)
+                low, high = (min(max(end, BEGIN), END) for end in value.ends)
+                axis.plot([low, high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
+                for end, edge, marker in ((value.low, BEGIN, "<"), (value.high, END, ">")):
+                    if min(max(end, BEGIN), END) != end:  # the interval goes on
+                        axis.plot(edge, place, marker, color=look.colour, markersize=7, clip_on=False)
             axis.plot(at, place, "o", color=look.colour, markersize=8, clip_on=False)
             axis.annotate(
                 f"{100 * value.value:.0f}%", (at, place), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=10,
             )  # fmt: skip
-        axis.set_xlim(-0.06, 1.06)
+        axis.set_xlim(BEGIN - 0.02, END + 0.02)
         axis.set_ylim(rows - 0.5, -0.7)
         axis.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
         axis.set_yticks(range(rows), [literal(one.name) for one in subjects], fontsize=11)
@@ -228,12 +254,7 @@ def draw_card(
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
-    sentences = "\n".join(
-        f"{literal(name)} {one.sentence.removeprefix('It ')}" for name, one in verdicts.items()
-    )
-    figure.suptitle(
-        f"{sentences}\nTested on {literal(test)}; lines are 95% intervals.", x=0.01, ha="left", fontsize=11
-    )
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
     save_figure(figure, path)
 
 
@@ -243,13 +264,7 @@ WIDE = 7
 
 def badge(one: Verdict) -> str:
     """An SVG, 20 pixels high: what the encoder relies on, in the verdict's colour."""
-    words = {
-        "motion": "relies on motion",
-        "both": "relies on both",
-        "scene": "relies on scene",
-        "unknown": "unclear",
-    }
-    left, right = "scene bias", f"{words[one.by]}, {one.short}"
+    left, right = "scene bias", one.short
     widths = [WIDE * len(text) + 12 for text in (left, right)]
     total = sum(widths)
     label = escape(f"{left} {right}")

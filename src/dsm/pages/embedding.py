@@ -166,7 +166,7 @@ def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _texts(row: Row) -> dict[str, str]:
     """A number and its interval: shares in %, others as they are."""
     if row.metric in NO_SHARES:
-        return {"value": f"{row.value:.1f}", "interval": ""}
+        return {"value": f"{row.value:.1f}", "interval": row.interval("[{:.1f}, {:.1f}]")}
     if row.metric.endswith("_silhouette"):
         return {"value": f"{row.value:.2f}", "interval": row.interval("[{:.2f}, {:.2f}]")}
     return {"value": f"{row.value:.1%}", "interval": row.measured.percents}

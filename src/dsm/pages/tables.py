@@ -28,6 +28,7 @@ MEANINGS = {
     "monitor/top1": "top1 on the test list, while training",
     "monitor/top5": "top5 on the test list, while training",
     "monitor/knn": "knn on the monitored list, while training",
+    "balance": "1: relies on motion; -1: on the scene",
     "monitor/balance": "1: relies on motion; -1: on the scene",
     "motion_area": "share of the picture that moves",
     "prefers_motion_to_still": "the map is on what moves rather than on what stands still",
@@ -44,6 +45,7 @@ MEANINGS = {
     "contrasted_scenes": "correct in front of another scene, but wrong on one frame of that clip",
     "contrasted_stripes": "correct in front of stripes, but wrong on one frame of that clip",
     "conflfg_error": "taken for the class of a still actor pasted in",
+    "conflfg_motion_preferred": "its class more probable than that of a still actor pasted in",
     "hat_background_only_ratio": "accuracy on the scene alone / on the clip",
     "hat_human_only_ratio": "accuracy on the actor alone / on the clip",
     "hat_swap_random_ratio": "accuracy in front of another class's scene / on the clip",
@@ -175,6 +177,7 @@ def cell_of(rows: Sequence[Row], best: bool) -> Cell | None:
     if not rows:
         return None
     if rows[0].metric in NO_SHARES:
-        return Cell(f"{sum(row.value for row in rows) / len(rows):.3g}", "", best)
+        spread = rows[0].interval("[{:.2f}, {:.2f}]") if len(rows) == 1 else ""
+        return Cell(f"{sum(row.value for row in rows) / len(rows):.3g}", spread, best)
     value, _, spread = mean_and_spread([row.value for row in rows]).removesuffix(" %").partition(" ")
     return Cell(value, spread or rows[0].measured.percents, best)

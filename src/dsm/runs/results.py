@@ -28,7 +28,7 @@ RESULTS = "results.json"
 """The file's name, in every folder that holds one."""
 
 
-NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "monitor/balance")
+NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "balance", "monitor/balance")
 """Metrics that are not shares and so are not shown in %. Add any new one here."""
 
 
@@ -116,8 +116,9 @@ def rows_table(rows: Sequence[Row]) -> Table:
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
     for row in rows:
-        value = f"{row.value:.1f}" if row.metric in NO_SHARES else f"{row.value:.1%}"
-        table.add_row(escape(row.metric), value, escape(row.interval("[{:.1%}, {:.1%}]")))
+        form = "{:.2f}" if row.metric in NO_SHARES else "{:.1%}"
+        interval = escape(row.interval(f"[{form}, {form}]"))
+        table.add_row(escape(row.metric), form.format(row.value), interval)
     return table
 
 

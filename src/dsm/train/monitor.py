@@ -112,13 +112,16 @@ def compare_scenes(
 
     Videos that cannot be read are left out. The other arguments: see :func:`look`.
     """
+    scenes = InOtherScenes(encoder)
     (features,) = extract_by_all(
-        [InOtherScenes(encoder)], videos, clip, windows=1, workers=workers, seconds=seconds,
+        [scenes], videos, clip, windows=1, workers=workers, seconds=seconds,
         batch_size=batch_without_single(len(videos), BATCH), on_progress=on_progress, on_bad=lambda bad: None,
     )  # fmt: skip
-    own, mixed, others = torch.from_numpy(features.features).chunk(3, 1)
+    rows = torch.from_numpy(features.features)
+    own = rows.chunk(3, 1)[0]
     kept = retention(replace(features, features=own.numpy())) if retention else {}
-    return {BALANCE: balance(own, mixed, others), **kept}
+    lent = rows[torch.tensor(scenes.lent)].chunk(3, 1)
+    return {BALANCE: balance(*lent) if len(lent[0]) else 0.0, **kept}
 
 
 def look(

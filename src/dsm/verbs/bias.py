@@ -45,7 +45,16 @@ from dsm.runs.folder import lasting
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
-from dsm.verbs.bias_card import Tested, actor_left, allowed_by, card_of, kinds_of, masks_for, measures_of
+from dsm.verbs.bias_card import (
+    Tested,
+    actor_left,
+    allowed_by,
+    card_of,
+    kinds_of,
+    masks_for,
+    measures_of,
+    videos_measured,
+)
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
@@ -155,7 +164,7 @@ def bias(config: BiasConfig) -> Result:
     for clip, names in by_clip.items():
         alike = {name: subjects[name] for name in names}
         tested |= _test(config, clip, alike, lists, kinds, masks_of[clip], pairs)
-    return _written(config, subjects, lists, tested, labels)
+    return _written(config, subjects, lists, tested, labels, pairs)
 
 
 def _read_lists(config: BiasConfig) -> Lists:
@@ -208,7 +217,8 @@ def _test(
         if not config.quick:
             measures = measures_of(config, subjects[name], judged[name], features, pairs)
             measures["actor_left"] = actor_left(variants, judged[name])
-        tested[name] = Tested(clip, masks, judged[name], variants, measures)
+        counts = videos_measured(variants, judged[name], pairs)
+        tested[name] = Tested(clip, masks, judged[name], variants, measures, counts)
     if "conflict" in lists.of:
         on_conflict, _ = _judge(config, clip, subjects, lists, "conflict", ("clip",))
         tested = {name: replace(one, on_conflict=on_conflict[name]) for name, one in tested.items()}
@@ -221,6 +231,7 @@ def _written(
     lists: Lists,
     tested: dict[str, Tested],
     labels: list[str],
+    pairs: list[tuple[int, int]],
 ) -> Result:
     """Write the numbers, tables, pictures and the card."""
     seeds = {name: seed_of(subject.config, config.loading.seed) for name, subject in subjects.items()}
@@ -231,7 +242,8 @@ def _written(
     videos = lists.of["test"]
     paths = {name: [videos.paths[place] for place in one.variants.places] for name, one in tested.items()}
     measures = {name: one.measures for name, one in tested.items()}
-    rows = rows_of(judged, test=test, seeds=seeds, measures=measures)
+    counts = {name: one.counts for name, one in tested.items()}
+    rows = rows_of(judged, test=test, seeds=seeds, measures=measures, counts=counts)
     if config.data.conflict:
         other = list_name(config.data.conflict)
         # Lists in different folders may have the same name.
@@ -245,13 +257,12 @@ def _written(
     draw_classes(judged, labels, config.out / "bias.png")
     draw_bars(judged, config.out / "bars.png")
     draw_variants(next(iter(tested.values())).variants.pictures, config.out / "variants.png")  # the last
-    for name, one in tested.items():
-        allowed = allowed_by(one.variants, masked=config.masks is not None)
-        if not allowed.still:
-            warn(f"{name}: {allowed.why} Scene reliance is underestimated: see variants.png.")
+    found = allowed_by(tested, masked=config.masks is not None)
+    if not found.still:
+        warn(f"{found.why} Scene reliance is underestimated: see variants.png.")
     files = [config.out / name for name in FILES]
     if not config.quick:
-        files += card_of(config, tested, videos, labels)
+        files += card_of(config, tested, videos, labels, pairs)
     written = f"{config.out}: {', '.join(file.name for file in files[:-1])} and {files[-1].name}"
     return Result(rows, files, [bias_table(rows, judged, test=test)], [*unskilled_lines(judged), written])
 
@@ -323,9 +334,7 @@ def _judge(
     judged = {}
     for (name, subject), features in zip(subjects.items(), variants.features, strict=True):
         probabilities = {kind: subject.judge(values) for kind, values in features.items()}
-        judged[name] = Judged(
-            probabilities, subject.known, labels, variants.others, readable_groups, variants.partners
-        )
+        judged[name] = Judged(probabilities, subject.known, labels, variants.partners, readable_groups)
     return judged, variants
 
 

@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import Judged, four_numbers
-from dsm.evaluate.field_measures import field_measures, probe_accuracy
+from dsm.evaluate.field_measures import CUT_BY_MOTION, field_measures, opposites_of, probe_accuracy
 from dsm.evaluate.masks import Masks
+from dsm.evaluate.opposites import opposites_tsv
 from dsm.evaluate.probe import Subject
-from dsm.evaluate.unlabelled import unlabelled_measures
+from dsm.evaluate.unlabelled import OF_SHARED_PLACES, in_shared_places, unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
-from dsm.evaluate.verdict import Allowed, Numbers, allowed
-from dsm.intervals import Interval, mean_interval
+from dsm.evaluate.verdict import Allowed, Numbers, allowed, strictest
+from dsm.files import write_text
+from dsm.intervals import Interval, share_interval
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.terminal import note
 from dsm.verbs.settings.evaluation import BiasConfig
+
+OPPOSITES = "opposites.tsv"
+"""The pairs of opposite classes that were compared, as ``--opposites`` takes them."""
 
 
 def masks_for(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
@@ -63,7 +68,19 @@ def actor_left(variants: VariantFeatures, judged: Judged) -> Interval | None:
     """How much of the actor is left in scenes made without masks; None with given masks."""
     known = np.flatnonzero(np.isfinite(variants.left))
     groups = None if judged.groups is None else [judged.groups[int(row)] for row in known]
-    return mean_interval(variants.left[known], groups=groups) if len(known) else None
+    return share_interval(variants.left[known], groups=groups) if len(known) else None
+
+
+def videos_measured(
+    variants: VariantFeatures, judged: Judged, pairs: list[tuple[int, int]]
+) -> dict[str, int]:
+    """The number of videos of the measures that use only some of them, by name."""
+    with_opposite = int(np.isin(judged.labels, list(opposites_of(judged, pairs))).sum())
+    counts = {"actor_left": int(np.isfinite(variants.left).sum()), "opposites": with_opposite}
+    counts |= {f"opposites_before_scenes{cut}": with_opposite for cut in ("", CUT_BY_MOTION)}
+    if judged.groups is not None:
+        counts |= dict.fromkeys(OF_SHARED_PLACES, in_shared_places(judged.groups))
+    return counts
 
 
 @dataclass(frozen=True)
@@ -77,21 +94,30 @@ class Tested:
     """Shared by all models that take the same clips."""
     measures: Numbers
     """The field's measures and those without labels; empty with ``--quick``."""
+    counts: Mapping[str, int]
+    """The number of videos of the measures that use only some of them."""
     on_conflict: Judged | None = None
     """Its answers to the unchanged clips of the conflict list."""
 
 
-def allowed_by(variants: VariantFeatures, *, masked: bool) -> Allowed:
-    """Which measures the videos allow."""
-    return allowed(float(variants.steady.mean()), masked, float(variants.drift.mean()))
+def allowed_by(tested: Mapping[str, Tested], *, masked: bool) -> Allowed:
+    """Which measures the videos allow, by the clips of all models."""
+    return strictest(
+        allowed(float(one.variants.steady.mean()), masked, float(one.variants.drift.mean()))
+        for one in tested.values()
+    )
 
 
 def card_of(
-    config: BiasConfig, tested: Mapping[str, Tested], tests: VideoList, labels: Sequence[str]
+    config: BiasConfig,
+    tested: Mapping[str, Tested],
+    tests: VideoList,
+    labels: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
 ) -> list[Path]:
-    """Write the card; returns its files."""
-    first = next(iter(tested.values()))
-    found = allowed_by(first.variants, masked=config.masks is not None)
+    """Write the card and, if there are any, the pairs of opposites; returns the files."""
+    masked = config.masks is not None
+    found = allowed_by(tested, masked=masked)
     variant = "background" if found.still else "appearance_free"
 
     def render(name: str, video: int, part: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -110,7 +136,14 @@ def card_of(
         )
         for name, one in tested.items()
     ]  # fmt: skip
-    return write_card(
+    # Clips of other sizes may be cut out worse; the card warns of the worst.
+    left = [value for one in tested.values() if (value := one.measures["actor_left"]) is not None]
+    files = write_card(
         config.out, cards, found, labels, render,
-        test=list_name(config.data.test), left=first.measures["actor_left"],
+        test=list_name(config.data.test), masked=masked, pairs=len(pairs),
+        left=max(left, key=lambda one: one.value, default=None),
     )  # fmt: skip
+    if pairs:
+        write_text(config.out / OPPOSITES, opposites_tsv(pairs, labels))
+        files.append(config.out / OPPOSITES)
+    return files

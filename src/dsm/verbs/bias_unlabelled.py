@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from dsm.distributed import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE, InOtherScenes, balances, batch_without_single
 from dsm.evaluate.extract import extract_by_all
-from dsm.evaluate.unlabelled import NEEDED, unlabelled_measures
+from dsm.evaluate.unlabelled import NEEDED, OF_SHARED_PLACES, in_shared_places, unlabelled_measures
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.intervals import Interval, mean_interval
@@ -56,27 +55,33 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         clip = config.clip.of(loaded.config)
         if clip.modality != "rgb":
             raise UserError(f"{name} takes {clip.modality}; scenes can be exchanged only in RGB clips.")
-        left_out = LeftOut(mixed)
+        left_out, scenes = LeftOut(mixed), InOtherScenes(loaded.module.to(best_device()))
         with progress(f"balance of {name}", len(videos)) as bar:
             (features,) = extract_by_all(
-                [InOtherScenes(loaded.module.to(best_device()))], mixed, clip, windows=1,
+                [scenes], mixed, clip, windows=1,
                 batch_size=batch_without_single(len(mixed), config.batch_size),
                 workers=reading_workers(config.data.workers), precision=config.precision,
                 on_progress=bar.update, on_bad=left_out.add,
             )  # fmt: skip
-        values = balances(*torch.from_numpy(features.features).chunk(3, 1)).numpy()
+        known = np.flatnonzero(scenes.lent)
+        if not len(known):
+            raise UserError(
+                f"{videos.source}: too few videos can be read: scenes are exchanged between at least two."
+            )
+        values = balances(*torch.from_numpy(features.features[known]).chunk(3, 1)).numpy()
         of = None
         if groups is not None:
             group_of = dict(zip(videos.paths, groups, strict=True))
-            of = [group_of[path] for path in features.paths]
+            of = [group_of[features.paths[row]] for row in known]
         interval = mean_interval(values, groups=of)
         named = name, seed_of(loaded.config, config.loading.seed), list_name(config.data.test)
-        rows.append(row_of(*named, BALANCE, interval, len(values)))
+        rows.append(row_of(*named, BALANCE, interval, len(known)))
         left_out.save(config.out / f"test{LEFT_OUT}")
         tell_left_out(config.out / "test", left_out.verdicts)
-        if len(values) > 1:
-            measures, count = _measures(config, loaded.module, clip, videos, groups)
-            rows += [row_of(*named, metric, value, count) for metric, value in measures.items()]
+        rows += [
+            row_of(*named, metric, value, count)
+            for metric, (value, count) in _measures(config, loaded.module, clip, videos, groups).items()
+        ]
     write_results(file, rows)
     table = Table(title=f"{escape(list_name(config.data.test))}: scene or motion, measured without labels")
     for column in ("", "", "", "95 %"):
@@ -88,6 +93,7 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         f"{config.data.test} has no labels, so accuracies, scene reliance, motion gain, order and direction "
         "sensitivity are left out",
         "balance: 1 if the encoder uses only the motion, -1 if only the scene",
+        "dimensions: if many lie at the border between two kinds, their intervals are too narrow",
         f"written: {file}",
     ]
     return Result(rows, [file], [table], lines)
@@ -95,17 +101,17 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
 
 def _measures(
     config: BiasConfig, encoder: nn.Module, clip: ClipConfig, videos: VideoList, groups: Sequence[str] | None
-) -> tuple[dict[str, Interval], int]:
-    """The measures of an encoder's features, and the number of videos measured."""
-    # Labels only decide which scenes are exchanged, and none of these variants exchanges scenes.
-    dealt = replace(videos, labels=np.arange(len(videos)) % 2)
+) -> dict[str, tuple[Interval, int]]:
+    """The measures of an encoder's features, each with the number of videos measured."""
     with progress(f"variants of {list_name(config.data.test)}", len(videos)) as bar:
         found = features_of_variants(
-            [encoder], dealt, clip, {name: VARIANTS[name] for name in NEEDED}, windows=config.windows,
+            [encoder], videos, clip, {name: VARIANTS[name] for name in NEEDED}, windows=config.windows,
             batch_size=config.batch_size, workers=reading_workers(config.data.workers),
             seed=config.loading.seed, precision=config.precision,
             on_progress=bar.update, on_bad=lambda _: None,
         )  # fmt: skip
     features = {name: values[:, 0] for name, values in found.features[0].items()}
     of = None if groups is None else [groups[int(place)] for place in found.places]
-    return unlabelled_measures(features, of), len(found.places)
+    fewer = {} if of is None else dict.fromkeys(OF_SHARED_PLACES, in_shared_places(of))
+    measures = unlabelled_measures(features, of)
+    return {name: (value, fewer.get(name, len(found.places))) for name, value in measures.items()}

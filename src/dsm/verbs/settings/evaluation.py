@@ -300,8 +300,8 @@ class BiasConfig:
     """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""
     masks: MasksFolder | None = None
     """Folder with a mask of the actor for each test video `a/b.mp4`: a folder `a/b` of pictures, or a video
-    `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, the numbers
-    are comparable with published ones."""
+    `a/b.mp4`, white where the actor is. By default the actor is whatever moves. With masks, actors are
+    cut out as for published numbers; docs/bias-measures.md names what else differs."""
     opposites: OppositesFile | None = None
     """File with pairs of opposite classes, two names per line; by default those whose names differ in a word
     such as left and right."""
