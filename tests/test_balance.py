@@ -53,6 +53,13 @@ def test_an_encoder_of_motion_is_near_1_and_one_of_the_scene_near_minus_1(
     assert balance(*features.chunk(3, 1)) == pytest.approx(expected, abs=0.05)
 
 
+def test_a_clip_alone_in_its_batch_has_no_lender() -> None:
+    scenes = InOtherScenes(Motion())
+    for count in (3, 1, 2):
+        scenes(torch.rand(count, 3, 4, 6, 6))
+    assert scenes.lent == [True] * 3 + [False] + [True] * 2
+
+
 @pytest.mark.parametrize("videos", range(2, 40))
 @pytest.mark.parametrize("at_most", [1, 2, 3, 16])
 def test_no_batch_has_a_single_clip(videos: int, at_most: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,13 +10,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from conftest import moving_square
+from matplotlib.figure import Figure
 from test_bias import report_config
 
 from dsm.data.lists import VideoList, write_list
 from dsm.evaluate.bias import Judged
-from dsm.evaluate.verdict import MOVING, STILL, Allowed, allowed, five, verdict
+from dsm.evaluate.verdict import MOVING, STILL, Allowed, allowed, five, strictest, verdict
 from dsm.intervals import Interval
-from dsm.pages.bias_card import badge, worst
+from dsm.pages.bias_card import VERDICTS, OnCard, badge, draw_card, worst
 from dsm.pages.tables import by_subject
 from dsm.runs.results import read_results
 from dsm.verbs.bias import bias
@@ -35,7 +37,8 @@ GAIN = Interval(0.8, 0.7, 0.9)
         (True, {"motion_gain": GAIN, "scene_reliance": None}, "motion"),
         (False, {"motion_gain": GAIN, "scene_reliance": Interval(0.9, 0.8, 1.0)}, "motion"),
         (False, {"motion_gain": Interval(0.1, -0.1, 0.25)}, "scene"),
-        (False, {"motion_gain": Interval(0.1, float("nan"), float("nan"))}, "scene"),
+        (False, {"motion_gain": Interval(0.1)}, "unknown"),
+        (True, {"motion_gain": Interval(0.9), "scene_reliance": Interval(0.02)}, "unknown"),
         (False, {"motion_gain": Interval(0.5, 0.2, 0.8)}, "both"),
     ],
 )
@@ -51,11 +54,16 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     assert allowed(0.3, masked=True).still
     assert allowed(0.8, masked=False).still
     assert not allowed(0.3, masked=False).still
-    assert allowed(0.8, masked=False, drift=0.025).still
-    drifting = allowed(0.8, masked=False, drift=0.04)
+    assert allowed(0.8, masked=False, drift=0.04).still
+    drifting = allowed(0.8, masked=False, drift=0.1)
     assert not drifting.still
-    assert "move by 4% of its side from frame to frame (the camera moves)" in drifting.why
-    assert allowed(0.3, masked=True, drift=0.04).still
+    assert "move by 10% of its longer side (the camera moves)" in drifting.why
+    assert "blurred" not in allowed(0.8, masked=True).why
+    for masked in (allowed(0.8, masked=True, drift=0.1), allowed(0.3, masked=True)):
+        assert masked.still
+        assert "so these scenes are blurred" in masked.why
+    still = allowed(0.8, masked=False)
+    assert strictest([still, drifting]) == strictest([drifting, still]) == drifting
     known = dict.fromkeys((*STILL, *MOVING, "arrow_of_time"), GAIN)
     known["contrasted_scenes_by_motion"] = known.pop("contrasted_scenes")
     assert list(five(Allowed(True, ""), [known])) == [
@@ -66,6 +74,37 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     less = {**known, "motion_gain": None, "hat_swap_random_ratio": None}
     assert list(five(Allowed(True, ""), [less]))[-2:] == ["order_sensitivity", "dimensions_static"]
     assert five(Allowed(True, ""), [{}]) == {}
+
+
+def test_a_badge_keeps_the_doubt() -> None:
+    def words(low: float, high: float) -> str:
+        numbers = {"motion_gain": GAIN, "scene_reliance": Interval(0.3, low, high)}
+        return badge(verdict(Allowed(True, ""), numbers))
+
+    assert "both or too few videos, 30% scene" in words(0.05, 0.6)
+    assert "relies on both, 30% scene" in words(0.25, 0.4)
+
+
+def test_a_figure_holds_its_sentences_and_marks_intervals_that_go_on(tmp_path: Path) -> None:
+    """A long name and a long sentence stay inside the picture; an arrow stands where an interval ends."""
+    labels = np.arange(4) % 2
+    one = Judged({"clip": np.eye(2, dtype=np.float32)[labels][:, None]}, np.arange(2), labels)
+    wide = Interval(0.9, 0.4, 1.6)
+    numbers = {"motion_gain": wide, "scene_reliance": Interval(0.6, 0.3, 0.9)}
+    subjects = [OnCard("an encoder with a long name " * 3, one, [], numbers)]
+    verdicts = {each.name: verdict(Allowed(True, ""), each.numbers) for each in subjects}
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsm.pages.bias_card.save_figure", lambda figure, path: drawn.append(figure))
+        draw_card(tmp_path / "card.png", subjects, STILL, verdicts, "a test")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    text = figure._suptitle.get_window_extent()
+    assert figure.bbox.x0 <= text.x0
+    assert text.x1 <= figure.bbox.x1
+    gain = next(axis for axis in figure.axes if "Motion gain" in axis.get_title("left"))
+    assert [line.get_marker() for line in gain.lines].count(">") == 1
+    assert not any(line.get_marker() == "<" for line in gain.lines)
 
 
 def test_the_worst_classes_come_with_a_typical_mistake() -> None:
@@ -103,6 +142,12 @@ def test_a_moving_camera_gets_clips_without_appearance_in_place_of_other_scenes(
     assert (quality, looks, len(scene)) == ([], [], len(rows))
     page = (tmp_path / "out" / "card.html").read_text()
     assert "so scenes cannot be exchanged" in page
+    assert "Clips without appearance, which need no still camera, are among all numbers." in page
+    told = json.loads((tmp_path / "out" / VERDICTS).read_text())
+    assert not told["still"]
+    assert set(told["verdicts"]) == {"random"}
+    assert (tmp_path / "out" / "opposites.tsv").read_text() == "pan-left\tpan-right\n"
+    assert "compares 1 pair of classes" in page
     assert "noise that moves like the clip" in page
     assert "Scene reliance</h3>" not in page
     assert "Static dimensions</h3>" in page

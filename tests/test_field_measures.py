@@ -13,13 +13,14 @@ from dsm.evaluate.field_measures import (
     CUT_BY_MOTION,
     contrasted_accuracy,
     field_measures,
+    preferred_to_the_lender,
     probe_accuracy,
     ratio_to_whole,
     skill_kept,
     taken_for_the_lender,
     within_pairs,
 )
-from dsm.evaluate.opposites import opposites_by_name, read_opposites
+from dsm.evaluate.opposites import opposites_by_name, opposites_tsv, read_opposites
 from dsm.evaluate.unlabelled import DIMENSIONS, arrow_of_time, places, static_and_dynamic
 from dsm.evaluate.variants import VARIANTS
 from dsm.synthetic.settings import WORLDS
@@ -77,6 +78,14 @@ def test_the_measures_are_what_counting_gives() -> None:
     assert contrasted_accuracy(one, "background").value == pytest.approx(np.mean(right))
     assert taken_for_the_lender(one, "background").value == pytest.approx(np.mean(lured))
     clip, flat = (np.mean(one.hits(name)) for name in ("clip", "flat"))
+    preferred = []
+    for video in range(COUNT):
+        answer = one.probabilities["stripes_actor"][video, 0]
+        own, theirs = (
+            answer[label] for label in (LABELS[video], LABELS[one.partners["stripes_actor"][video, 0]])
+        )
+        preferred.append(0.5 if own == theirs else float(own > theirs))
+    assert preferred_to_the_lender(one, "stripes_actor").value == pytest.approx(np.mean(preferred))
     assert ratio_to_whole(one, "flat").value == pytest.approx(flat / clip)
     assert skill_kept(one, "flat").value == pytest.approx((flat - 0.2) / (clip - 0.2))
 
@@ -85,7 +94,8 @@ def test_the_measures_rise_or_fall_with_the_weight_of_the_scene_and_have_the_exp
     table = [field_measures(judged(share), masked=True, pairs=[(0, 1)]) for share in (0, 0.25, 0.5, 0.75, 1)]
     rising = ("conflfg_error", "hat_background_only_ratio", "hat_scene_error_random", "hat_scene_error_far")
     falling = (
-        "contrasted_scenes", "contrasted_stripes", "hat_human_only_ratio", "hat_swap_random_ratio",
+        "contrasted_scenes", "contrasted_stripes", "conflfg_motion_preferred", "hat_human_only_ratio",
+        "hat_swap_random_ratio",
         "hat_swap_near_ratio", "appearance_free_skill",
     )  # fmt: skip
     for name in (*rising, *falling):
@@ -148,9 +158,23 @@ def test_opposites_are_found_by_name(tmp_path: Path) -> None:
         pairs = opposites_by_name(WORLDS[world].motions)
         assert len(pairs) == count, world
     names = list(WORLDS["walkers"].motions)
+    same_video = ("from left to right", "from right to left", "from up to right")
+    assert opposites_by_name([f"Pushing something {one}" for one in same_video]) == [(0, 1)]
+    for one, two in (
+        ("turn on light", "TurnOffLight"), ("sit", "stand"), ("Standing up", "sitting down"),
+        ("moving closer to it", "moving away from it"), ("pouring into a cup", "pouring out of a cup"),
+    ):  # fmt: skip
+        assert opposites_by_name([one, two]) == [(0, 1)], (one, two)
+    for one, two in (
+        ("push-up", "pull-up"), ("PushUps", "PullUps"), ("leaving house", "approaching house"),
+        ("Pushing it from left to right", "Pulling it from left to right"),
+    ):  # fmt: skip
+        assert opposites_by_name([one, two]) == [], (one, two)
     file = tmp_path / "pairs.txt"
     file.write_text("walk, walk-backwards\n\nkick\tbow\n")
     assert read_opposites(file, names) == [(0, 1), (names.index("kick"), names.index("bow"))]
+    file.write_text(opposites_tsv([(0, 1)], ["put, left", "put, right"]))
+    assert read_opposites(file, ["put, left", "put, right"]) == [(0, 1)]
     for text, match in (("walk\n", "two class names"), ("walk,wolk", "no class is named 'wolk'")):
         file.write_text(text)
         with pytest.raises(UserError, match=match):
@@ -170,6 +194,10 @@ def test_dimensions_are_static_dynamic_both_or_neither() -> None:
     found = static_and_dynamic(clips, shuffled, recoloured)
     assert [found[name].value for name in DIMENSIONS] == [0.2, 0.2, 0.2, 0.4]
     assert all(found[name].low <= found[name].value <= found[name].high for name in DIMENSIONS)
+    # All dimensions are static, but few videos make some seem neither: no draw of videos reaches the value.
+    weak = (0.9 * scene + 1.2 * noise)[:15]
+    few = static_and_dynamic(scene[:15], weak, other[:15])
+    assert all(few[name].low <= few[name].value <= few[name].high for name in DIMENSIONS)
     assert static_and_dynamic(clips[:9], shuffled[:9], recoloured[:9]) == {}
 
 

@@ -16,6 +16,7 @@ from dsm.intervals import (
     Interval,
     bootstrap,
     correlation,
+    effective_groups,
     mean_interval,
     ratio_interval,
     remark_on,
@@ -164,6 +165,20 @@ def test_the_correlation_of_shares() -> None:
     assert correlation(hits[0], ~hits[0]) == pytest.approx(-1)
     assert correlation(hits[0], hits[1]) == pytest.approx(np.corrcoef(*hits)[0, 1])
     assert correlation(hits[0], np.ones(400)) == 0
+
+
+def test_the_effective_number_of_groups_is_that_of_equal_ones() -> None:
+    assert effective_groups(list("aabbcc")) == pytest.approx(3)
+    large = ["a"] * 200 + [str(place // 2) for place in range(38)]
+    assert effective_groups(large) == pytest.approx(238**2 / (200**2 + 19 * 4))
+    assert "The 20 groups of videos differ so much in size that they count as 1.4" in (remark_on(large) or "")
+    # One group is nearly all there is, and nothing is known about the others like it.
+    assert share_interval(np.arange(238) % 2, groups=large)[1:] == (
+        pytest.approx(0, abs=0.02),
+        pytest.approx(1, abs=0.02),
+    )
+    even = [str(place // 2) for place in range(238)]
+    assert share_interval(np.arange(238) % 2, groups=even).high < 0.6
 
 
 def test_few_groups_are_remarked_on() -> None:

@@ -14,6 +14,7 @@ from runs import CLIP
 from scipy import stats
 from torch import Tensor
 
+from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list
 from dsm.data.settings import ClipConfig
 from dsm.disturb.scene import (
@@ -30,11 +31,19 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.other_scenes import POOL, Lent, OtherScenes, draw_order
-from dsm.evaluate.variant_features import camera_drift, features_of_variants, left_of_planted, windows_to_read
+from dsm.evaluate.variant_features import (
+    camera_drift,
+    features_of_variants,
+    left_of_planted,
+    shown,
+    windows_shown,
+    windows_to_read,
+)
 from dsm.evaluate.variants import SCENES, VARIANTS, Seen, carried_noise
 from dsm.evaluate.verdict import DRIFTING
+from dsm.models.precision import encode
 from dsm.models.zoo import create_model
-from dsm.render import MEAN
+from dsm.render import MEAN, to_frames
 from dsm.synthetic.motions import MOTIONS
 from dsm.synthetic.motionscenes import VideoPlan, render
 from dsm.synthetic.scenery import TRAINING_FAMILIES
@@ -175,11 +184,14 @@ def test_an_actor_that_leaves_a_fifth_of_the_picture_at_rest_is_no_drift() -> No
     flow[:, 0, :, :75] = 9.0
     assert drift(flow) == 0
     flow[:, 1, :, 75:] = 3.0
+    assert drift(flow) == pytest.approx(0.09)  # over the three steps
+    flow[1:, 1, :, 75:] = -3.0  # the way back does not make it less
     assert drift(flow) == pytest.approx(0.03)
 
 
+@pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("world", ["scenes", "walkers", "dots", "drone"])
-def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName) -> None:
+def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName, stride: int) -> None:
     """The ground under a flying camera is smooth: most of the picture seems to show a still scene."""
     pytest.importorskip("cv2")
     config = MotionScenesConfig(world=world, frames=25, size=64)
@@ -187,8 +199,85 @@ def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName) -> None:
     drifts = []
     for index in range(6):
         video = render(config, VideoPlan("test", index, index, made.training_families[index]))
-        drifts.append(camera_drift(torch.from_numpy(video[::3]).permute(3, 0, 1, 2) / 255))
+        drifts.append(camera_drift(torch.from_numpy(video[::stride]).permute(3, 0, 1, 2) / 255))
     assert (np.mean(drifts) > DRIFTING) == (world == "drone")
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_slow_camera_moves_whatever_the_stride(tmp_path: Path, stride: int) -> None:
+    """A pan by a sixth of a pixel per frame over smooth ground, and overlapping windows."""
+    pytest.importorskip("cv2")
+    wall = torch.rand(1, 3, 4, 14, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.35
+    wall = torch.nn.functional.interpolate(wall, (64, 256), mode="bicubic")[0]
+    frames = torch.stack([wall[:, :, round(number / 6) :][..., :64] for number in range(60)])
+    pixels = (frames.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
+    labels, paths = np.arange(2), ["a.mp4", "b.mp4"]
+    for path in paths:
+        write_video(tmp_path / path, pixels)
+    videos = VideoList(paths, labels, np.full(2, 60), tmp_path, source="two.txt")
+    clip = ClipConfig(frames=8, stride=stride, resize=64, size=64)
+    found = features_of_variants(
+        [create_model("tiny").eval()], videos, clip, {"clip": VARIANTS["clip"]}, workers=0
+    )
+    assert (found.drift > DRIFTING).all()
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3])
+def test_the_card_shows_the_clip_that_encoders_saw(tmp_path: Path, windows: int) -> None:
+    """Of a random variant too: its draws go on from window to window."""
+    labels, paths = np.arange(4) % 2, [f"{place}.mp4" for place in range(4)]
+    for path in paths:
+        write_video(tmp_path / path, moving_square(12, 48))
+    videos = VideoList(paths, labels, np.full(4, 12), tmp_path, source="four.txt")
+    clip = ClipConfig(frames=4, stride=2, resize=48, size=48)
+    made: list[Tensor] = []
+
+    def noisy(seen: Seen, rng: np.random.Generator) -> Tensor:
+        noise = rng.random((1, *seen.clips.shape), dtype=np.float32)
+        made.append(torch.from_numpy(noise))
+        return made[-1]
+
+    encoder = create_model("tiny").eval()
+    found = features_of_variants([encoder], videos, clip, {"noisy": noisy}, windows=windows, workers=0)
+    assert len(found.places) == len(made) == 4
+    whole, changed = shown(videos, clip, "noisy", noisy, 2, 1, windows=windows)
+    seen = [to_frames(each[0, windows // 2]) for each in made[:4]]
+    assert any(np.array_equal(changed, each) for each in seen)
+    middle = windows_shown(windows, clip)[windows // 2]
+    read = EvaluationClips(videos, clip, windows_to_read(windows, clip)).sample(2)["clips"]
+    np.testing.assert_array_equal(whole, read[middle].numpy())
+
+
+def test_videos_without_labels_need_no_others(tmp_path: Path) -> None:
+    """Of three, the middle one is broken: the two others are left, whatever their classes would be."""
+    for place in (0, 2):
+        write_video(tmp_path / f"{place}.mp4", moving_square(16, 64))
+    paths = [f"{place}.mp4" for place in range(3)]
+    videos = VideoList(paths, np.full(3, -1), np.full(3, -1), tmp_path, source="three.txt")
+    encoder, variants = create_model("tiny").eval(), {name: VARIANTS[name] for name in ("clip", "reversed")}
+    found = features_of_variants(
+        [encoder], videos, CLIP, variants, workers=0, on_bad=lambda video: None, windows=1
+    )  # fmt: skip
+    assert found.places.tolist() == [0, 2]
+    assert found.partners == {}
+    with pytest.raises(UserError, match="has no labels, which 'background' needs"):
+        features_of_variants([encoder], videos, CLIP, {"background": VARIANTS["background"]}, workers=0)
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    class Overflowing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.full((1,), float("inf")))
+
+        def forward(self, clips: Tensor) -> Tensor:
+            return clips.mean((2, 3, 4)) * self.weight
+
+    clips = torch.rand(2, 3, 4, 8, 8)
+    with pytest.raises(UserError, match=r"in bf16, the weights give features .* use --precision fp32"):
+        encode(Overflowing(), clips, "bf16")
+    with pytest.raises(UserError, match=r"in fp32, .* use other weights"):
+        encode(Overflowing(), clips, "fp32")
 
 
 def test_swapping_is_a_mean_weighted_by_the_mask() -> None:
