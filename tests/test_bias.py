@@ -22,7 +22,7 @@ from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.models.settings import LoadSettings
-from dsm.runs.results import read_results
+from dsm.runs.results import read_results, rows_table
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.verbs.bias import bias, names_of
 from dsm.verbs.settings.evaluation import BiasConfig, BiasData
@@ -214,6 +214,20 @@ def test_videos_without_labels_get_the_measures_that_need_none(pairs: Path, tmp_
     assert rows["place_probe_chance"].low is None
     assert "has no labels" in str(found)
     assert "arrow of time" in str(found)
+
+
+def test_a_broken_video_among_three_without_labels_needs_none(pairs: Path, tmp_path: Path) -> None:
+    videos = read_list(pairs / "train.txt")
+    for name, path in (("a.mp4", videos.paths[0]), ("c.mp4", videos.paths[1])):
+        shutil.copy(pairs / path, tmp_path / name)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    (tmp_path / "bare.txt").write_text("a.mp4\nb.mp4\nc.mp4\n")
+    found = bias(
+        replace(report_config(pairs, tmp_path / "out"), data=BiasData(tmp_path / "bare.txt", workers=0))
+    )
+    assert {row.metric: row.n for row in found.rows} == {"balance": 2}
+    table = rows_table(found.rows)
+    assert not any("%" in cell for column in table.columns for cell in column.cells)
 
 
 def test_weights_keep_their_full_name(tmp_path: Path) -> None:

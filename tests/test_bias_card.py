@@ -17,7 +17,7 @@ from dsm.data.lists import VideoList, write_list
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import MOVING, STILL, Allowed, allowed, five, strictest, verdict
 from dsm.intervals import Interval
-from dsm.pages.bias_card import VERDICTS, OnCard, badge, draw_card, worst
+from dsm.pages.bias_card import VERDICTS, OnCard, badge, chance_text, draw_card, worst
 from dsm.pages.tables import by_subject
 from dsm.runs.results import read_results
 from dsm.verbs.bias import bias
@@ -76,6 +76,10 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
     assert five(Allowed(True, ""), [{}]) == {}
 
 
+def test_chance_is_never_rounded_to_nothing() -> None:
+    assert [chance_text(1 / classes) for classes in (2, 3, 10, 400)] == ["50%", "33%", "10%", "0.25%"]
+
+
 def test_a_badge_keeps_the_doubt() -> None:
     def words(low: float, high: float) -> str:
         numbers = {"motion_gain": GAIN, "scene_reliance": Interval(0.3, low, high)}
@@ -91,6 +95,7 @@ def test_a_figure_holds_its_sentences_and_marks_intervals_that_go_on(tmp_path: P
     one = Judged({"clip": np.eye(2, dtype=np.float32)[labels][:, None]}, np.arange(2), labels)
     wide = Interval(0.9, 0.4, 1.6)
     numbers = {"motion_gain": wide, "scene_reliance": Interval(0.6, 0.3, 0.9)}
+    numbers["hat_swap_random_ratio"] = Interval(1.2, 0.9, 1.5)
     subjects = [OnCard("an encoder with a long name " * 3, one, [], numbers)]
     verdicts = {each.name: verdict(Allowed(True, ""), each.numbers) for each in subjects}
     drawn: list[Figure] = []
@@ -102,6 +107,8 @@ def test_a_figure_holds_its_sentences_and_marks_intervals_that_go_on(tmp_path: P
     text = figure._suptitle.get_window_extent()
     assert figure.bbox.x0 <= text.x0
     assert text.x1 <= figure.bbox.x1
+    for axis in figure.axes:
+        assert axis._left_title.get_window_extent().x1 <= figure.bbox.x1
     gain = next(axis for axis in figure.axes if "Motion gain" in axis.get_title("left"))
     assert [line.get_marker() for line in gain.lines].count(">") == 1
     assert not any(line.get_marker() == "<" for line in gain.lines)

@@ -24,7 +24,8 @@ from dsm.evaluate.bias import (
 )
 from dsm.evaluate.variant_features import features_of_variants
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
-from dsm.pages.bias import fitted_line
+from dsm.intervals import Interval, share_interval
+from dsm.pages.bias import fitted_line, rows_of
 from dsm.pages.figures import Box, place_labels
 from dsm.render import MEAN, STD
 from dsm.video.write import write_video
@@ -197,6 +198,40 @@ def test_scene_reliance_is_least_squares_over_all_mixtures() -> None:
     assert found.low < 5 / 8 < found.high
 
 
+@pytest.mark.parametrize("confidence", [1.0, 1e-2, 1e-3])
+def test_scene_reliance_does_not_depend_on_confidence(confidence: float) -> None:
+    rng = np.random.default_rng(7)
+    own = rng.dirichlet(np.ones(4), 40)
+    others = (np.arange(40)[:, None] + [1, 2]) % 40
+    mixed = 0.6 * own[:, None] + 0.3 * own[others] + 0.1 * rng.dirichlet(np.ones(4), (40, 2))
+    squeezed = [(0.25 + confidence * (one - 0.25)).astype(np.float32) for one in (own[:, None], mixed)]
+    given = dict(zip(("clip", "background"), squeezed, strict=True))
+    found = scene_reliance(Judged(given, np.arange(4), np.arange(40) % 4, {"background": others}))
+    assert found is not None
+    assert found.value == pytest.approx(1 / 3, abs=0.03)
+    assert found.high - found.low < 0.15
+
+
+@pytest.mark.parametrize("groups", [None, [str(place // 4) for place in range(40)]])
+def test_a_classifier_that_never_goes_by_the_scene_may_do_so_in_videos_that_were_not_drawn(
+    groups: list[str] | None,
+) -> None:
+    own = np.eye(4, dtype=np.float32)[np.arange(40) % 4][:, None]
+    others = (np.arange(40)[:, None] + [1, 2]) % 40
+    by_motion, by_scene = own.repeat(2, 1), own[others][:, :, 0]
+    labels = np.arange(40) % 4
+    ends = []
+    for mixed in (by_motion, by_scene):
+        given = {"clip": own, "background": mixed}
+        found = scene_reliance(Judged(given, np.arange(4), labels, {"background": others}, groups))
+        assert found is not None
+        ends.append(found)
+    count = 40 if groups is None else 10
+    most = share_interval(np.zeros(count), groups=None if groups is None else list(map(str, range(count))))
+    assert ends[0] == (0, 0, pytest.approx(most.high))
+    assert ends[1] == (1, pytest.approx(1 - most.high), 1)
+
+
 def test_constant_mixtures_have_no_scene_reliance() -> None:
     own = np.random.default_rng(5).dirichlet(np.ones(3), 30).astype(np.float32)[:, None]
     odd = np.broadcast_to(np.float32([0.2, 0.7, 0.1]), (30, 2, 3))
@@ -207,6 +242,18 @@ def test_constant_mixtures_have_no_scene_reliance() -> None:
         )
         is None
     )
+
+
+def test_a_row_counts_the_videos_that_it_used() -> None:
+    labels = np.repeat([0, 1], 20)
+    right = {name: certain(labels, 2) for name in ("clip", "static", "shuffled", "reversed", "background")}
+    judged = Judged(right, np.arange(2), labels, {"background": (np.arange(40)[:, None] + 20) % 40})
+    rows = rows_of(
+        {"a": judged}, test="t", seeds={"a": 0}, measures={"a": {"actor_left": Interval(0.1)}},
+        counts={"a": {"actor_left": 7}},
+    )  # fmt: skip
+    assert {row.metric: row.n for row in rows}["actor_left"] == 7
+    assert {row.n for row in rows if row.metric != "actor_left"} == {40}
 
 
 def test_a_class_that_single_frames_never_recognise_has_a_finite_gain() -> None:

@@ -185,21 +185,26 @@ def test_an_actor_that_leaves_a_fifth_of_the_picture_at_rest_is_no_drift() -> No
     assert drift(flow) == 0
     flow[:, 1, :, 75:] = 3.0
     assert drift(flow) == pytest.approx(0.09)  # over the three steps
-    flow[1:, 1, :, 75:] = -3.0  # the way back does not make it less
-    assert drift(flow) == pytest.approx(0.03)
+    flow[1:, 1, :, 75:] = 0.0  # a jolt
+    assert drift(flow) == 0
 
 
 @pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("cut", [0, 8])
 @pytest.mark.parametrize("world", ["scenes", "walkers", "dots", "drone"])
-def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName, stride: int) -> None:
-    """The ground under a flying camera is smooth: most of the picture seems to show a still scene."""
+def test_a_camera_that_moves_is_told_by_the_flow(world: WorldName, cut: int, stride: int) -> None:
+    """The ground under a flying camera is smooth: most of the picture seems to show a still scene.
+
+    Also of clips without the picture's edges (``cut`` pixels), which an actor fills more.
+    """
     pytest.importorskip("cv2")
     config = MotionScenesConfig(world=world, frames=25, size=64)
     made = WORLDS[world]
     drifts = []
     for index in range(6):
         video = render(config, VideoPlan("test", index, index, made.training_families[index]))
-        drifts.append(camera_drift(torch.from_numpy(video[::stride]).permute(3, 0, 1, 2) / 255))
+        frames = torch.from_numpy(video[::stride, cut : 64 - cut, cut : 64 - cut])
+        drifts.append(camera_drift(frames.permute(3, 0, 1, 2) / 255))
     assert (np.mean(drifts) > DRIFTING) == (world == "drone")
 
 

@@ -15,8 +15,6 @@ from dsm.intervals import Drawn, Interval, bootstraps, share_interval
 Matrix = NDArray[np.float32]
 ALIKE = 0.5
 """A dimension counts as unchanged from this correlation over videos on."""
-CHANCE_BIAS = 0.125
-"""A bias of the bootstrap below this share of the interval's width counts as chance."""
 DRAWS = 500
 FOLDS = 5
 LEAST = 10
@@ -64,10 +62,9 @@ def static_and_dynamic(
         clips, shuffled, recoloured: (n, D), of the same videos.
 
     Correlations of drawn videos scatter more than those found, so they pass the threshold more or less often,
-    and the percentiles of a bootstrap lie to one side of the value. They are extended to the other side by
-    what a basic bootstrap would give (Davison & Hinkley 1997, section 5.2), and contain the value. Where many
-    dimensions lie just beside the threshold, the value itself is biased in the same way, and the interval may
-    miss the truth.
+    and the percentiles of a bootstrap lie to one side of the value. They are joined with their mirror image
+    about it (the basic bootstrap; Davison & Hinkley 1997, section 5.2). Where many dimensions lie just beside
+    the threshold, the value itself is biased in the same way, and the interval may miss the truth.
 
     Returns:
         By ``DIMENSIONS``, shares that add up to 1; empty for fewer than ten videos.
@@ -82,18 +79,15 @@ def static_and_dynamic(
         return np.stack([kind.mean(1) for kind in kinds], axis=1)
 
     found = bootstraps(shares, len(clips), groups=groups, draws=DRAWS)
-    return dict(zip(DIMENSIONS, map(_without_bias, found), strict=True))
+    return dict(zip(DIMENSIONS, map(_mirrored, found), strict=True))
 
 
-def _without_bias(found: Interval) -> Interval:
-    """A bootstrap's interval of a share, extended against its bias, with the value inside."""
+def _mirrored(found: Interval) -> Interval:
+    """The interval of a share, joined with its mirror image about the value and cut at 0 and 1."""
     if not found.known:
         return found
-    value, low, high = found
-    bias = (low + high) / 2 - value
-    more = 2 * max(abs(bias) - CHANCE_BIAS * (high - low), 0.0)
-    low, high = (low - more, high) if bias > 0 else (low, high + more)
-    return Interval(value, max(min(low, value), 0.0), min(max(high, value), 1.0))
+    reach = max(found.high - found.value, found.value - found.low)
+    return Interval(found.value, max(found.value - reach, 0.0), min(found.value + reach, 1.0))
 
 
 def arrow_of_time(

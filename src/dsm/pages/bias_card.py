@@ -141,7 +141,7 @@ def write_card(
     write_page(
         files[0], "bias_card.html",
         title=_heading(verdicts), test=test, videos=len(first.labels),
-        classes=len(np.unique(first.labels)), chance=f"{100 * first.chance:.2g}%", footage=found.why,
+        classes=len(np.unique(first.labels)), chance=chance_text(first.chance), footage=found.why,
         verdicts=[(name, one, TONES[one.by]) for name, one in verdicts.items()],
         numbers=[_row(name, measure, subjects) for name, measure in chosen.items()],
         every=_every(subjects), names=[one.name for one in subjects],
@@ -165,6 +165,11 @@ def write_card(
         write_text(file, badge(verdicts[one.name]))
         files.append(file)
     return files
+
+
+def chance_text(share: float) -> str:
+    """Chance in % with two digits that count, however many classes there are: `33%`, `0.25%`."""
+    return f"{100 * share:.2g}%"
 
 
 def _heading(verdicts: Mapping[str, Verdict]) -> str:
@@ -205,10 +210,10 @@ def _every(subjects: Sequence[OnCard]) -> list[tuple[str, list[str]]]:
     return [(name, ["–" if one is None else one.text() for one in row]) for name, row in cells.items()]
 
 
-BEGIN, END = -0.04, 1.04
-"""Ends of the axis of a panel, a little beyond 0 and 100 %."""
-LETTERS = 150
-"""Letters of a line above the panels."""
+BEGIN, END, ARROW = -0.04, 1.04, 0.05
+"""Ends of the axis of a panel, a little beyond 0 and 100 %, and how far beyond them an arrow stands."""
+LETTERS, TITLE, NAME = 125, 20, 24
+"""Letters of a line above the panels, of a panel's title, and of an encoder's name."""
 
 
 def draw_card(
@@ -223,7 +228,9 @@ def draw_card(
     sentences = [f"{name}: {one.sentence}" for name, one in verdicts.items()]
     sentences.append(f"Tested on {test}; lines are 95% intervals, with an arrow where they go on.")
     lines = [literal(line) for each in sentences for line in textwrap.wrap(each, LETTERS)]
-    height = 2.2 + 0.42 * rows + 0.2 * len(lines)
+    names = [textwrap.fill(literal(one.name), NAME) for one in subjects]
+    most = max(name.count("\n") + 1 for name in names)
+    height = 2.4 + max(0.42, 0.2 * most) * rows + 0.2 * len(lines)
     figure = Figure(figsize=(13.3, height), layout="constrained", facecolor="white")
     axes = figure.subplots(1, max(len(chosen), 1), squeeze=False, sharey=True)[0]
     looks = looks_of([one.name for one in subjects])
@@ -237,7 +244,7 @@ def draw_card(
             if value.known:
                 low, high = (min(max(end, BEGIN), END) for end in value.ends)
                 axis.plot([low, high], [place, place], color=look.colour, linewidth=3, alpha=0.5)
-                for end, edge, marker in ((value.low, BEGIN, "<"), (value.high, END, ">")):
+                for end, edge, marker in ((value.low, BEGIN - ARROW, "<"), (value.high, END + ARROW, ">")):
                     if min(max(end, BEGIN), END) != end:  # the interval goes on
                         axis.plot(edge, place, marker, color=look.colour, markersize=7, clip_on=False)
             axis.plot(at, place, "o", color=look.colour, markersize=8, clip_on=False)
@@ -248,8 +255,8 @@ def draw_card(
         axis.set_xlim(BEGIN - 0.02, END + 0.02)
         axis.set_ylim(rows - 0.5, -0.7)
         axis.set_xticks([0, 0.5, 1], ["0", "50%", "100%"])
-        axis.set_yticks(range(rows), [literal(one.name) for one in subjects], fontsize=11)
-        axis.set_title(measure.title, loc="left", fontsize=12)
+        axis.set_yticks(range(rows), names, fontsize=11)
+        axis.set_title(textwrap.fill(measure.title, TITLE), loc="left", fontsize=12)
         axis.set_xlabel(f"{'high' if measure.motion_is_high else 'low'}: relies on motion", fontsize=9)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
