@@ -143,9 +143,9 @@ def scene_reliance(judged: Judged) -> Interval | None:
         total = np.maximum(by_motion, 0) + np.maximum(by_scene, 0)
         return np.asarray(np.where(by_scene < by_motion, by_scene / total, 1 - by_motion / total))
 
-    found = bootstrap(signed, len(own), groups=judged.groups)
-    if np.isnan(found.value):
+    if np.isnan(signed(np.ones((1, len(own))))[0]):
         return None
+    found = bootstrap(signed, len(own), groups=judged.groups)
     value = min(max(found.value, 0.0), 1.0)
     if not found.known:
         return Interval(value)

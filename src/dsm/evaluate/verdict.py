@@ -16,8 +16,8 @@ STEADY_ENOUGH = 0.5
 """The camera counts as still if at least this share of the picture shows the still scene."""
 DRIFTING = 0.07
 """The camera counts as moving if even the calmest parts of the picture move more than this, in longer sides,
-over the frames from which its scene is taken. Means over lists of clips of 32 to 80 pixels with every frame or
-every third: 0.11 to 0.19 under MotionScenes' flying camera, up to 0.044 with still and shaking ones."""
+over the frames from which its scene is taken. Means over lists of clips of 32 to 80 pixels with every frame
+or every third: 0.11 to 0.19 under MotionScenes' flying camera, up to 0.044 with still and shaking ones."""
 LITTLE, MUCH = 0.2, 0.5
 """Below the first, the motion decides; above the second, the scene does."""
 NEARLY_STILL, CLEARLY_MOVING = 0.3, 0.6
