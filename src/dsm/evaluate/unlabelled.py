@@ -123,7 +123,8 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
       places with a single video are left out. ``place_probe_chance``: by always predicting the most frequent
       one.
     - ``place_neighbour``: how often the nearest other video is from the same place;
-      ``place_neighbour_chance``: if neighbours were drawn at random.
+      ``place_neighbour_chance``: if neighbours were drawn at random. Two places that look alike miss
+      together, so its interval is somewhat too narrow: with 20 simulated places it covers in 87 of 100 tests.
 
     Returns:
         Empty if fewer than two places have two videos.
