@@ -34,6 +34,7 @@ from dsm.train.health import first_bad_gradient, first_bad_layer
 from dsm.train.optim import OptimConfig, build_optimizer, learning_rate
 from dsm.train.prepare import recompute_stages
 from dsm.train.pretrain import build_trainer, pretrain
+from dsm.train.skipping import SKIPS, Skipping
 from dsm.train.start import train_once
 from dsm.train.trainer import Trainer
 
@@ -103,14 +104,16 @@ def test_settings_reach_the_optimizer(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_on_a_gpu_one_kernel_updates_all_weights(name: Any) -> None:
+def test_one_kernel_updates_a_weight_where_that_is_faster(name: Any) -> None:
     """Here on the CPU, which has that kernel too; with a scaler of losses and Fabric, as in a run."""
     fabric, config = Fabric(accelerator="cpu", devices=1), OptimConfig(name, lr=0.1)
     ends = []
-    for device in ("cpu", "cuda"):
+    for device, wanted in (("cpu", False), ("cpu", True), ("cuda", True)):
         torch.manual_seed(0)
-        net, optimizer = fabric.setup(one := nn.Linear(3, 2), build_optimizer(config, one, None, device))
-        assert bool(optimizer.param_groups[0]["fused"]) == (device == "cuda")
+        one = nn.Linear(3, 2)
+        net, optimizer = fabric.setup(one, build_optimizer(config, one, None, device, fused=wanted))
+        expected = wanted and (device == "cuda" or name == "adamw")
+        assert bool(optimizer.param_groups[0]["fused"]) == expected
         scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
         for _ in range(3):
             optimizer.zero_grad()
@@ -119,15 +122,17 @@ def test_on_a_gpu_one_kernel_updates_all_weights(name: Any) -> None:
             scaler.step(optimizer)
             scaler.update()
         ends.append(one.weight.detach())
-    assert torch.allclose(*ends, atol=1e-6)
+    for end in ends[1:]:
+        assert torch.allclose(ends[0], end, atol=1e-6)
 
 
 def test_a_run_that_began_without_that_kernel_goes_on_without_it() -> None:
     net, config = nn.Linear(2, 2), OptimConfig("adamw")
-    for device in ("cpu", "cuda"):
-        saved = build_optimizer(config, net, None, device).state_dict()
-        resumed = build_optimizer(config, net, saved, "cuda")
-        assert bool(resumed.param_groups[0]["fused"]) == (device == "cuda")
+    for began in (False, True):
+        saved = build_optimizer(config, net, None, "cuda", fused=began).state_dict()
+        for device in ("cpu", "cuda"):
+            resumed = build_optimizer(config, net, saved, device)
+            assert bool(resumed.param_groups[0]["fused"]) == began
 
 
 @pytest.mark.parametrize(("name", "spared"), [("adamw", True), ("sgd", False)])
@@ -155,7 +160,7 @@ def test_a_run_that_decays_everything_resumes_bit_for_bit(
         old = {"param_groups": [{"weight_decay": 0.5}]}
         patch.setattr(
             "dsm.train.trainer.build_optimizer",
-            lambda config, method, *_: build_optimizer(config, method, old),
+            lambda config, method, *_, **__: build_optimizer(config, method, old),
         )
         whole = pretrain(small_run(scenes, tmp_path / "whole", optim=optim))
     part = Path(shutil.copytree(whole, tmp_path / "part"))
@@ -307,6 +312,20 @@ def test_a_signal_in_the_last_step_is_handled(scenes: Path, tmp_path: Path, numb
         trainer.run()
     assert raised.value.exit_code == 128 + number
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_steps_that_lower_a_high_loss_scale_do_not_count_as_too_many() -> None:
+    """fp16 begins at a scale of 2^16 or more, and real losses may need one of 2^2."""
+    skips = Skipping(nn.Linear(1, 1), Fabric(accelerator="cpu", devices=1), allowed=False)
+    for power in range(24, 0, -1):
+        assert skips.skip(1.0, torch.amp.GradScaler("cpu", init_scale=2.0**power))
+    lowest = torch.amp.GradScaler("cpu", init_scale=1.0)
+    assert [skips.skip(1.0, lowest) for _ in range(SKIPS)] == [True] * (SKIPS - 1) + [False]
+    assert skips.total == 24 + SKIPS
+    skips.take()
+    assert skips.in_a_row == 0
+    assert not skips.skip(float("inf"), torch.amp.GradScaler("cpu", init_scale=2.0**24))
+    assert not skips.skip(1.0, torch.amp.GradScaler("cpu", enabled=False))
 
 
 def test_too_many_skipped_steps_end_the_run(scenes: Path, tmp_path: Path) -> None:

@@ -57,15 +57,16 @@ class RunLog:
 
     def write_gradients(self, step: int, module: nn.Module) -> None:
         """Log the mean and maximum absolute gradient of each layer, and its norm over the weights' norm."""
-        layers = {
-            name.removesuffix(".weight"): [
-                float(weight.grad.abs().mean()),
-                float(weight.grad.abs().max()),
-                float(weight.grad.norm() / weight.detach().norm().clamp(min=1e-12)),
-            ]
-            for name, weight in module.named_parameters()
-            if weight.grad is not None and weight.ndim > 1
-        }
+        import torch
+
+        names, sizes = [], []
+        for name, weight in module.named_parameters():
+            if weight.grad is not None and weight.ndim > 1:
+                norm = weight.grad.norm() / weight.detach().norm().clamp(min=1e-12)
+                names.append(name.removesuffix(".weight"))
+                sizes.append(torch.stack([weight.grad.abs().mean(), weight.grad.abs().max(), norm]))
+        # Read together: the CPU would wait for a GPU at each.
+        layers = dict(zip(names, torch.stack(sizes).tolist() if sizes else [], strict=True))
         self._gradients.write(step, {"layers": layers})
 
     def close(self, *, done: bool = True) -> None:

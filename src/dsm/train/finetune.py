@@ -20,9 +20,10 @@ from dsm.runs.folder import plain
 from dsm.storage.cache import set_cache
 from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import Watch, check_readable
+from dsm.train.monitor import check_readable
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
+from dsm.train.watching import Watch
 
 
 def finetune(config: FinetuneConfig) -> Path:

@@ -101,6 +101,15 @@ PATIENCE = 100
 """Steps of collapse before the warning: many runs start collapsed."""
 
 
+def on_cpu(tensors: list[Tensor]) -> list[Tensor]:
+    """Floating-point tensors on the CPU, copied all at once: at each copy the CPU waits for a GPU."""
+    if all(one.device.type == "cpu" for one in tensors):
+        return tensors
+    together = torch.cat([one.detach().flatten() for one in tensors]).cpu()
+    parts = torch.split(together, [one.numel() for one in tensors])
+    return [part.view(one.shape).to(one.dtype) for part, one in zip(parts, tensors, strict=True)]
+
+
 class Health:
     """Collects the embeddings of steps, and computes their statistics when a line is logged."""
 
@@ -127,17 +136,22 @@ class Health:
             del self._newest[0]
 
     def read(self, output: StepOutput, step: int) -> dict[str, float]:
-        """A step's statistics by their log names; warns of a collapse."""
-        tensors = dict(output.metrics or {})
-        if output.anchor is None or output.positive is None:
+        """A step's statistics by their log names; warns of a collapse.
+
+        All is computed on the CPU: a GPU would be waited for once a number, and is slow at singular values.
+        """
+        of_step = (output.anchor, output.positive, output.negatives)
+        there = [one for one in of_step if one is not None]
+        metrics = output.metrics or {}
+        here = iter(on_cpu([*metrics.values(), *there, *self._newest]))
+        tensors = {name: next(here) for name in metrics}
+        anchor, positive, negatives = (None if one is None else next(here) for one in of_step)
+        if anchor is None or positive is None:
             return {name: float(value) for name, value in tensors.items()}
-        tensors |= {
-            **margins(output.anchor, output.positive, output.negatives),
-            "alignment": alignment(output.anchor, output.positive),
-        }
+        tensors |= {**margins(anchor, positive, negatives), "alignment": alignment(anchor, positive)}
         if not self._newest:
             return {name: float(value) for name, value in tensors.items()}
-        newest = torch.cat(self._newest)[-WINDOW:]
+        newest = torch.cat(list(here))[-WINDOW:]
         tensors |= {
             "uniformity": uniformity(newest),
             "effective_rank": effective_rank(newest),

@@ -1,9 +1,9 @@
-"""Monitoring of a run: an evaluation every few epochs, on a labelled list or without labels."""
+"""What the monitor of a run measures: on a labelled list, or without labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,8 @@ from dsm.evaluate.balance import BALANCE, InOtherScenes, balance, batch_without_
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.retrieval import kept_apart, knn_probe, retrieve
 from dsm.terminal import many, warn
-from dsm.train.adaptation import Adaptation, Retention
+from dsm.train.adaptation import Retention
 from dsm.train.config import MonitorConfig
-from dsm.train.prepare import train_mode
 from dsm.video.decode import probe
 from dsm.video.source import BadVideo, VideoError
 
@@ -43,35 +42,6 @@ def check_readable(videos: VideoList) -> None:
         else:
             return
     raise UserError(f"{videos.source}: none of its first videos can be read; the first error: {reasons[0]}")
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Evaluates the training every few epochs."""
-
-    ask: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
-    """Maps the method to its scores and reports how many videos are done. May draw random numbers and leave
-    the method in evaluation mode."""
-    every: int
-    """Steps between evaluations; the last step always evaluates."""
-    best: str
-    """The score that selects the best checkpoint."""
-    videos: VideoList
-    """The videos to evaluate on."""
-    adapting: Adaptation | None = None
-    """The progress of the encoder being adapted, if any."""
-
-    @property
-    def digest(self) -> str:
-        """Identifies the list; scores on different lists cannot be compared."""
-        return self.videos.digest(rooted=False)
-
-    def ask_aside(self, method: nn.Module, note: Callable[[str], None]) -> dict[str, float]:
-        """Evaluate, report the progress, and put the method back into training mode."""
-        title, total = f"evaluating on {self.videos.source}", len(self.videos)
-        scores = self.ask(method, lambda done: note(f"{title}: {done}/{total}"))
-        train_mode(method)
-        return scores
 
 
 def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:

@@ -13,7 +13,12 @@ from dsm.train.config import OptimConfig
 
 
 def build_optimizer(
-    config: OptimConfig, method: nn.Module, saved: dict[str, Any] | None = None, device_type: str = "cpu"
+    config: OptimConfig,
+    method: nn.Module,
+    saved: dict[str, Any] | None = None,
+    device_type: str = "cpu",
+    *,
+    fused: bool = True,
 ) -> torch.optim.Optimizer:
     """An optimiser of the trainable parameters; ``method.rate(name)``, if it exists, scales the rate of each.
 
@@ -22,8 +27,9 @@ def build_optimizer(
 
     Args:
         saved: the optimiser state of a resumed run; see :func:`decays_all`.
-        device_type: where the parameters will be. On ``cuda`` one kernel updates all of them, which rounds
-            otherwise than one operation after the other: a run that began without it goes on without it.
+        device_type: where the parameters will be.
+        fused: update a parameter by one kernel, where that is faster (AdamW everywhere, SGD on ``cuda``). It
+            rounds otherwise than one operation after the other: a run that began without it goes on without.
     """
     rate: Callable[[str], float] = getattr(method, "rate", lambda name: 1.0)
     decays = saved is not None and decays_all(config, saved)
@@ -36,8 +42,10 @@ def build_optimizer(
     trained: Any = [
         {"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()
     ]
-    fused = device_type == "cuda" and (not saved or any(one.get("fused") for one in saved["param_groups"]))
-    shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": fused or None}
+    faster = device_type == "cuda" or (device_type == "cpu" and config.name == "adamw")
+    began_so = not saved or any(one.get("fused") for one in saved["param_groups"])
+    one_kernel = True if fused and faster and began_so else None
+    shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": one_kernel}
     if config.name == "sgd":
         return torch.optim.SGD(trained, momentum=config.momentum, **shared)
     return torch.optim.AdamW(trained, **shared)

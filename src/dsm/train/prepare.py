@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from dsm.distributed import synchronise_norms
 from dsm.methods.momentum import MomentumTwin
-from dsm.models.precision import channels_last, compute_in
+from dsm.models.precision import channels_last as store_channels_last
+from dsm.models.precision import compute_in
 from dsm.models.settings import Precision
 from dsm.models.tuning import rows_of, settle
 from dsm.train.config import RunConfig
@@ -77,10 +78,15 @@ def train_mode(method: Any) -> None:
         settle(method.query.encoder, twin.network.encoder)  # type: ignore[arg-type]
 
 
-def prepare(method: Any, config: RunConfig, fabric: Fabric) -> None:
-    """Adapt a method in place to a run's settings and processes; the results stay the same."""
+def prepare(method: Any, config: RunConfig, fabric: Fabric, *, channels_last: bool = True) -> None:
+    """Adapt a method in place to a run's settings and processes; the results stay the same.
+
+    Args:
+        channels_last: store weights of 3-D convolutions with channels last, as the clips are.
+    """
     device = fabric.device.type
-    channels_last(method)
+    if channels_last:
+        store_channels_last(method)
     if fabric.world_size > 1:
         synchronise_norms(method, fabric.device)
     if config.recompute:

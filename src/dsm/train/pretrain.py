@@ -22,9 +22,10 @@ from dsm.terminal import note
 from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import Watch, compare_scenes, look, sampled, watched_videos
+from dsm.train.monitor import compare_scenes, look, sampled, watched_videos
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
+from dsm.train.watching import Watch
 
 BEFORE = "before.npz"
 """In a run that adapts an encoder: features of the monitored videos before the first step."""
@@ -48,8 +49,8 @@ def _pretrain(config: PretrainConfig) -> None:
     build_trainer(config).run()
 
 
-def build_trainer(config: PretrainConfig) -> Trainer:
-    """Build the trainer of this process and claim the run folder."""
+def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: bool = True) -> Trainer:
+    """Build the trainer of this process and claim the run folder; the last two as for :class:`Trainer`."""
     set_cache(config.data.cache_folder, config.data.cache_gb)
     videos = read_list(config.data.train, config.data.root)
     torch.manual_seed(config.seed)
@@ -78,7 +79,7 @@ def build_trainer(config: PretrainConfig) -> Trainer:
         "clip": plain(config.clip),
         "head": method.query.spec,
     }
-    return Trainer(config, videos, method, about, watch)
+    return Trainer(config, videos, method, about, watch, channels_last=channels_last, fused=fused)
 
 
 def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:

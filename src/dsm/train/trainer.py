@@ -16,8 +16,7 @@ from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
 from dsm.distributed import algorithms, greatest, joined, make_fabric, mean, reading_workers, wait_for_all
-from dsm.errors import UserError
-from dsm.evaluate.balance import BALANCE
+from dsm.errors import UserError, machine_fault
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
 from dsm.models.checkpoint_file import checkpoint_of
@@ -33,14 +32,12 @@ from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, note, progress, step_note
 from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
-from dsm.train.monitor import Watch
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
 from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
+from dsm.train.skipping import Skipping
 from dsm.train.start import write_record
-
-SKIPS = 10
-"""Most steps in a row that may be skipped for numbers that are not finite."""
+from dsm.train.watching import Looks, Watch
 
 
 class Trainer:
@@ -53,17 +50,22 @@ class Trainer:
         method: Any,
         about: dict[str, Any],
         watch: Watch | None = None,
+        *,
+        channels_last: bool = True,
+        fused: bool = True,
     ) -> None:
         """Set up a run, from its newest checkpoint if it resumes.
 
         Args:
             method: see :class:`dsm.methods.step.Method`.
             about: what checkpoints record about the method, so that its encoder can be rebuilt.
+            channels_last: see :func:`dsm.train.prepare.prepare`.
+            fused: see :func:`dsm.train.optim.build_optimizer`.
         """
-        self.config, self.method, self.videos, self.watch = config, method, videos, watch
+        self.config, self.method, self.videos = config, method, videos
         self.fabric = make_fabric()
         first, device = self.fabric.is_global_zero, self.fabric.device.type
-        prepare(method, config, self.fabric)
+        prepare(method, config, self.fabric, channels_last=channels_last)
         settings = lasting_settings(config, videos)
         state: dict[str, Any] = {}
         if config.resume:
@@ -72,24 +74,22 @@ class Trainer:
                 view.spatial and view.spatial.ramp for view in method.views
             )
             check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
-        optimizer = build_optimizer(config.optim, method, state.get("optimizer"), device)
+        optimizer = build_optimizer(config.optim, method, state.get("optimizer"), device, fused=fused)
         self.module, self.optimizer = self.fabric.setup(method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
-        self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
-        self.best, self.watched = -math.inf, watch and watch.digest
-        self.best_step, self.owed = 0, False
-        self.scores: dict[str, float] = {}
-        self.adapting = watch.adapting if watch else None
+        self.step = 0
+        self.looks = Looks(watch)
+        self.skips = Skipping(method, self.fabric, allowed=config.nonfinite == "skip")
         self.health = Health()
         self.saved_config = {**about, "settings": settings}
         self.title = f"{about['method']} on {about['backbone']}"
         if state:
             try:
                 self._load(state)
-            except torch.OutOfMemoryError:
-                raise
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                if machine_fault(error) is not None:  # such as too little memory
+                    raise
                 raise UserError(
                     f"{config.out}: its checkpoints do not fit this version of dsm; continue with the "
                     f"version that wrote them, or begin another run with its encoder: --weights {config.out}."
@@ -113,7 +113,8 @@ class Trainer:
 
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
-        without = MONITOR if self.owed and self.watch else ""  # a killed run may have logged it already
+        # A killed run may have logged the evaluation that is still owed.
+        without = MONITOR if self.looks.owed and self.looks.videos else ""
         if first and begun:
             write_record(c, self.videos)
         log = RunLog(c.out, keep_steps=self.step, without=without, track=c.track) if first else None
@@ -130,13 +131,15 @@ class Trainer:
                 clock, shown, signal, worse = Clock(), "", 0, 0
                 if log and begun:
                     self._pay(log, bar)
-                elif log and self.adapting:
-                    self._look_at_start(log, bar)
+                elif log:
+                    self.looks.begin(self.method, log, bar)
                 wait_for_all(self.fabric)
                 while self.step < self.total:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
-                    signal, any_bad, worse = greatest(self.fabric, stop.signal, len(bad), self._is_worse())
+                    signal, any_bad, worse = greatest(
+                        self.fabric, stop.signal, len(bad), int(self.looks.given_up)
+                    )
                     if any_bad:
                         self.bad.add(joined(self.fabric, bad))
                     last = self.step == self.total
@@ -147,9 +150,9 @@ class Trainer:
                             age = queue_age(self.method, c.data.batch_size)
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **age, **timing})
-                            shown = step_note(metrics, {**health, **self.scores}, timing)
+                            shown = step_note(metrics, {**health, **self.looks.scores}, timing)
                     status = shown or f"loss {metrics['loss']:.3f}"
-                    skips = f"  {self.skipped} skipped" if self.skipped else ""
+                    skips = f"  {self.skips.total} skipped" if self.skips.total else ""
                     bar.update(self.step, status + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
@@ -163,7 +166,7 @@ class Trainer:
             # A run killed after its last checkpoint has finished training but not written its results.
             if first and (self.step == self.total or worse) and (self.step > begun or not is_ended(c.out)):
                 self._end(done=True)
-                for line in self.adapting.words() if self.adapting else ():
+                for line in self.looks.adapting.words() if self.looks.adapting else ():
                     console.print(line)
         signal = signal or stop.signal  # sent to any process, or to this one in or after the last step
         if signal:
@@ -180,7 +183,7 @@ class Trainer:
         lr = learning_rate(c.optim, self.step, self.total, c.data.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
-        before = self._buffers() if c.nonfinite == "skip" else None
+        self.skips.begin_step()
         bad: list[Any] = []
         losses: list[Tensor] = []
         keys: list[Tensor] = []
@@ -211,7 +214,7 @@ class Trainer:
             loss += one / parts
         if embedded:
             self.health.add(output)
-        if self._is_finite(norm, loss, before, inspected):
+        if self._is_finite(norm, loss, inspected):
             if c.optim.clip:
                 torch.nn.utils.clip_grads_with_norm_(trained, c.optim.clip, total_norm)
             self.scaler.step(self.optimizer)
@@ -220,7 +223,7 @@ class Trainer:
         self.scaler.update()
         clock.lap("work")
         clock.step_done()
-        return output, {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": self.skipped}, bad
+        return output, {"loss": loss, "lr": lr, "grad_norm": norm, "skipped": self.skips.total}, bad
 
     def render(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The views of a batch, (B, C, T, H, W) each, ready for the network, and its labels."""
@@ -236,28 +239,16 @@ class Trainer:
         }
         return {**views, "label": batch["label"]}
 
-    def _is_finite(
-        self, norm: float, loss: float, before: list[Tensor] | None, views: dict[str, Tensor]
-    ) -> bool:
-        """Whether the gradient is finite, so that the step can be taken; fp16 skips steps to lower its scale.
-
-        The norm is that of all processes together, the loss is this one's. They decide alike: if some raised
-        and others went on, these would wait for the former.
+    def _is_finite(self, norm: float, loss: float, views: dict[str, Tensor]) -> bool:
+        """Whether the gradient is finite, so that the step can be taken; otherwise it is skipped.
 
         Raises:
             UserError: it is not finite, and skipping is off or does not help.
         """
         if math.isfinite(norm):
-            self.skipped_in_a_row = 0
+            self.skips.take()
             return True
-        self.skipped += 1
-        self.skipped_in_a_row += 1
-        if before is not None:
-            for buffer, value in zip(self.method.buffers(), before, strict=True):
-                buffer.copy_(value)
-        (infinite,) = greatest(self.fabric, int(not math.isfinite(loss)))
-        scale_too_high = self.scaler.is_enabled() and not infinite
-        if self.skipped_in_a_row < SKIPS and (scale_too_high or self.config.nonfinite == "skip"):
+        if self.skips.skip(loss, self.scaler):
             return False
         self._seed()
         where = where_broken(
@@ -276,9 +267,6 @@ class Trainer:
         sequence = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def _buffers(self) -> list[Tensor]:
-        return [buffer.clone() for buffer in self.method.buffers()]
-
     def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
         """Write a checkpoint and run the monitor when due: the first process does so, the others wait.
 
@@ -287,7 +275,7 @@ class Trainer:
         """
         c = self.config
         last = self.step == self.total
-        looking = self.watch is not None and (last or self.step % self.watch.every == 0)
+        looking = self.looks.due(self.step, last=last)
         saving = last or stopping or self.step % c.save_every == 0
         if not (looking or saving):
             return
@@ -300,48 +288,20 @@ class Trainer:
         wait_for_all(self.fabric)
 
     def _write_and_look(self, log: RunLog, bar: Reporter, *, looking: bool, must: bool) -> None:
-        self.owed = looking
+        self.looks.owed = looking
         self._save(must=must)
-        if looking and self.watch:
-            self._look(self.watch, log, bar)
+        if self.looks.look(self.method, self.step, log, bar):
             path = self._save(must=must)  # again: the evaluation is done
-            if path and self.best_step == self.step:
+            if path and self.looks.best_step == self.step:
                 keep_best(path)
-
-    def _look_at_start(self, log: RunLog, bar: Reporter) -> None:
-        """Measure the encoder before it is adapted, and keep its features to compare with."""
-        assert self.watch is not None
-        assert self.adapting is not None
-        with self.adapting.beginning():
-            self.adapting.start = self.watch.ask_aside(self.method, bar.aside)
-        log.write(0, {f"{MONITOR}{name}": value for name, value in self.adapting.start.items()})
-
-    def _is_worse(self) -> int:
-        return int(self.adapting is not None and self.adapting.given_up)
 
     def _pay(self, log: RunLog, bar: Reporter) -> None:
         """Do what is still due after the checkpoint of a killed run: its evaluation, or ``best.pt``."""
         path: Path | None = checkpoint_of(self.config.out, self.step)
-        if self.owed and self.watch:
-            self._look(self.watch, log, bar)
+        if self.looks.look(self.method, self.step, log, bar):
             path = self._save(must=True)
-        if path and self.best_step == self.step:
+        if path and self.looks.best_step == self.step:
             keep_best(path)
-
-    def _look(self, watch: Watch, log: RunLog, bar: Reporter) -> None:
-        """Run the monitor, and record and print its scores."""
-        scores = watch.ask_aside(self.method, bar.aside)
-        log.write(self.step, {f"{MONITOR}{name}": value for name, value in scores.items()})
-        self.scores = scores
-        if self.adapting:
-            self.adapting.add(scores, self.step)
-        if BALANCE not in scores:  # the progress bar shows the balance
-            listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
-            console.print(f"step {self.step}: {listed}")
-        score = scores[watch.best]
-        if score > self.best:
-            self.best, self.best_step = score, self.step
-        self.owed = False
 
     def _save(self, *, must: bool) -> Path | None:
         """Write a checkpoint. If that fails, raise if it ``must`` be written, else print the error."""
@@ -351,14 +311,10 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "best": self.best,
-            "best_step": self.best_step,
-            "owed": self.owed,
-            "watched": self.watched,
+            **self.looks.state(),
             "health": self.health.state(),
-            "adapting": self.adapting.state() if self.adapting else None,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
+            "skipped": self.skips.total,
+            "skipped_in_a_row": self.skips.in_a_row,
             "total": self.total,
         }
         try:
@@ -370,7 +326,7 @@ class Trainer:
             return None
 
     def _end(self, *, done: bool) -> None:
-        watched = self.watch.videos if self.watch else None
+        watched = self.looks.videos
         write_end(self.config.out, self.saved_config, self.videos, watched, self.step, done=done)
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -379,23 +335,10 @@ class Trainer:
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
-        watched = state.get("watched")
-        comparable = self.watched in (None, watched) or watched is None  # not scores on another list
-        if comparable:
-            self.best, self.watched = float(state.get("best", -math.inf)), self.watched or watched
-            self.best_step = int(state.get("best_step", 0))
-        self.owed = bool(state.get("owed", False))
+        self.looks.load(state)
         self.health = Health(self.step, state.get("health"), self.fabric.device)
-        if self.adapting and state.get("adapting"):
-            if comparable:
-                self.adapting.load(state["adapting"])
-            else:
-                note(
-                    "the list to monitor is another one now, so the run no longer compares the encoder with "
-                    "the one that it started from."
-                )
-        self.skipped = int(state.get("skipped", 0))
-        self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
+        self.skips.total = int(state.get("skipped", 0))
+        self.skips.in_a_row = int(state.get("skipped_in_a_row", 0))
 
 
 def _unless(losses: list[Tensor], kept: dict[str, Tensor], views: dict[str, Tensor]) -> dict[str, Tensor]:
