@@ -3,13 +3,13 @@
     python benchmarks/gpu.py [--minutes 8] [--json gpu.json]
     python benchmarks/gpu.py --device cpu --quick
 
-A row trains whole iterations of `dsm` for a few seconds: read, augment, disturb, forward, backward, SGD. Rows
-of *rates* are fed from memory, for each backbone and precision, with and without channels last and
-compilation. Rows of *feeding* read the same clips from a pack and from videos of 320x240, MPEG-4 and H.264,
-with several numbers of workers. The *plain* loop is what one would write without this package: PyAV,
-transforms of each clip in the workers of a DataLoader, the same network, a like loss. *Extraction* is the
-loop of `dsm extract`. *Again* takes the same steps twice, with and without `--deterministic`, and compares
-the weights.
+A row trains whole iterations of `dsm` for a few seconds: read, augment, disturb, forward, backward, SGD, and
+every tenth step the numbers that are logged. Rows of *rates* are fed from memory, for each backbone and
+precision, with and without channels last and compilation. Rows of *feeding* read the same clips from a pack
+and from videos of 320x240, MPEG-4 and H.264, with several numbers of workers. The *plain* loop is what one
+would write without this package: PyAV, transforms of each clip in the workers of a DataLoader, the same
+network, a like loss. *Extraction* is the loop of `dsm extract`. *Again* takes the same steps twice, with and
+without `--deterministic`, and compares the weights. A row for which the GPU's memory is too small says so.
 
 Rows are in the order of their importance, those that compile last. When the minutes are over, the rest is
 left out, and named; with --begun the minutes include the tests, whose results --tests adds. The JSON file is
@@ -19,6 +19,8 @@ written after every row, so a run that is killed leaves what it measured. Nothin
 from __future__ import annotations
 
 import copy
+import errno
+import gc
 import itertools
 import json
 import os
@@ -42,7 +44,7 @@ from videos import VIDEOS, make_video
 from dsm.data.clips import collate
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import algorithms
+from dsm.devices import algorithms
 from dsm.errors import machine_fault
 from dsm.evaluate.extract import extract_by_all
 from dsm.models.settings import Precision
@@ -59,6 +61,8 @@ from dsm.workers import usable_cores
 CODECS = {"MPEG-4": "mpeg4-avi", "H.264": "h264-gop12"}
 AGAIN = 20
 """Steps that are timed and compared."""
+# cuBLAS reads it when it is first used; without it `--deterministic` would not be.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 SGD = OptimConfig("sgd", lr=0.003, weight_decay=1e-4, schedule="step", warmup=0)
 
 
@@ -72,6 +76,8 @@ class Options:
     """When the minutes began, in seconds since 1970; by default now."""
     tests: Path | None = None
     """Results of the tests, as pytest's --junitxml writes them, to add to the numbers."""
+    tests_cut: bool = False
+    """The tests were ended before they were done: say so in the table."""
     batch: int = 16
     seconds: float = 3.0
     """Counted seconds of each row."""
@@ -198,6 +204,7 @@ class Bench:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.tf32
         torch.manual_seed(0)
         if self.device.type == "cuda":
+            gc.collect()  # the last row's trainer refers to itself
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         ways: dict[str, Callable[[Row], dict[str, float]]] = {
@@ -214,8 +221,11 @@ class Bench:
         batches = iter(trainer.batches) if row.workers else self._from_memory(trainer)
 
         def step(clock: Clock) -> None:
-            trainer.train_step(batches, clock)
+            output, *_ = trainer.train_step(batches, clock)
             trainer.step += 1
+            if trainer.step % trainer.config.log_every == 0:
+                trainer.health.read(output, trainer.step)
+                clock.lap("work")
 
         try:
             with self._algorithms(row):
@@ -255,15 +265,11 @@ class Bench:
             out=self.folder / f"run-{self._runs}", backbone=row.backbone, steps=1_000_000, clip=row.clip,
             optim=SGD, precision=row.precision, compile=row.compiled, monitor=MonitorConfig(videos=0),
         )  # fmt: skip
-        trainer = build_trainer(config)
+        trainer = build_trainer(config, channels_last=row.channels_last, fused=row.fused)
         if trainer.fabric.device.type != self.device.type:
             raise SystemExit(f"dsm would train on {trainer.fabric.device.type}, not on {self.device.type}.")
         trainer.module.train()
-        for group in trainer.optimizer.param_groups:
-            group["fused"] = group["fused"] if row.fused else None
-        if not row.channels_last:
-            for parameter in trainer.method.parameters():
-                parameter.data = parameter.data.contiguous()
+        if not row.channels_last:  # the clips too
             render = trainer.render
             trainer.render = lambda batch: {k: x.contiguous() for k, x in render(batch).items()}  # type: ignore[method-assign]
         return trainer
@@ -364,15 +370,17 @@ def tests_of(file: Path) -> dict[str, Any]:
 def report(results: dict[str, Any]) -> None:
     """The table, and what it says in short."""
     if tests := results.get("tests"):
-        print("\ntests: " + ", ".join(f"{k} {v}" for k, v in tests.items() if k != "failed_tests"))
+        cut = ", CUT OFF when their time was over" if tests.get("cut") else ""
+        counts = {name: value for name, value in tests.items() if name not in ("failed_tests", "cut")}
+        print("\ntests: " + ", ".join(f"{name} {value}" for name, value in counts.items()) + cut)
         for name, message in tests.get("failed_tests", {}).items():
             print(f"{name}: {message}")
     print("\n" + ", ".join(f"{name} {value}" for name, value in results["machine"].items()))
     print(f"{'':72s} {'per second':>10s} {'waiting':>8s} {'peak MB':>8s}")
     for one in results["rows"]:
         numbers = one["numbers"]
-        if "failed" in numbers:
-            print(f"{one['name']:72s} {numbers['failed']}")
+        if no_rate := numbers.get("failed") or numbers.get("full"):
+            print(f"{one['name']:72s} {no_rate}")
             continue
         waiting = f"{numbers['waiting']:8.1%}" if "waiting" in numbers else f"{'–':>8s}"
         peak = f"{numbers['peak_mb']:8.0f}" if "peak_mb" in numbers else f"{'–':>8s}"
@@ -391,11 +399,11 @@ def in_short(rows: list[dict[str, Any]]) -> list[str]:
         if "differs" in one["numbers"]
     ]
     for plain in rows:
-        if plain["row"]["kind"] != "plain" or "failed" in plain["numbers"]:
+        if plain["row"]["kind"] != "plain" or "per_second" not in plain["numbers"]:
             continue
         same = {**plain["row"], "kind": "feeding"}
         for ours in rows:
-            if ours["row"] == same and "failed" not in ours["numbers"]:
+            if ours["row"] == same and "per_second" in ours["numbers"]:
                 ratio = ours["numbers"]["per_second"] / plain["numbers"]["per_second"]
                 lines.append(f"{ours['name']}: {ratio:.2f} times the plain loop")
     return lines
@@ -418,7 +426,7 @@ def main(options: Options) -> None:
         options = replace(options, batch=4, seconds=0.5)
     results: dict[str, Any] = {"machine": machine(options), "rows": [], "in_short": [], "left_out": []}
     if options.tests:
-        results["tests"] = tests_of(options.tests)
+        results["tests"] = {**tests_of(options.tests), "cut": options.tests_cut}
     longest = {False: 0.0, True: COMPILING}
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(options, size, Path(name))
@@ -431,8 +439,10 @@ def main(options: Options) -> None:
             try:
                 numbers = bench.measure(row)
             except Exception as error:  # a row that fails must not cost the others
-                full = machine_fault(error) is not None
-                numbers = {"failed": "out of memory" if full else f"failed: {type(error).__name__}"}
+                if machine_fault(error) == errno.ENOMEM:
+                    numbers = {"full": "out of memory"}
+                else:
+                    numbers = {"failed": f"failed: {type(error).__name__}"}
                 numbers["traceback"] = traceback.format_exc()
             results["rows"].append({"name": row.name(), "row": json_of(row), "numbers": numbers})
             longest[row.compiled] = max(longest[row.compiled], time.time() - row_begun)

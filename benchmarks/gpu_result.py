@@ -1,13 +1,16 @@
-"""What `dsm` learns that `moco` does not, on a GPU: MotionScenes of the preset `full`, 8,000 videos of 128².
+"""What `dsm` learns that `moco` does not, on a GPU: MotionScenes of the preset `full`, videos of 128².
 
-    python benchmarks/gpu_result.py [--backbone r3d18] [--steps 3000] [--seeds 0] [--json gpu-result.json]
+    python benchmarks/gpu_result.py [--minutes 8] [--backbone r3d18] [--json gpu-result.json]
+    python benchmarks/gpu_result.py --videos 8000 --steps 3000 --seeds 0 1
     python benchmarks/gpu_result.py --quick
 
-It writes the videos, packs them, pretrains `moco` and `dsm` with the same backbone, clips (16x112²), steps
-and seed in bf16, and compares them with random weights: retrieval (R@1) of the videos of test_free, whose
-scenes say nothing about the motion, among the training videos, and a linear probe trained on these. All is in
-one folder: the same command continues after an interruption. Nothing is downloaded. `--quick` is a tiny copy
-on any machine, which shows that the benchmark works, and nothing about the methods.
+It writes and packs 3,000 of the preset's 8,000 training videos, and 1,000 to test, on all cores: about 90
+seconds on 16. It pretrains `moco` and `dsm` with the same backbone, clips (16x112²), steps and seed in bf16:
+as many steps as fit into the minutes, which it finds out by timing some; the second command sets all itself.
+It compares both with random weights: retrieval (R@1) of the videos of test_free, whose scenes say nothing
+about the motion, among the training videos, and a linear probe trained on these. All is in one folder: the
+same command continues after an interruption. Nothing is downloaded. `--quick` is a tiny copy on any machine,
+which shows that the benchmark works, and nothing about the methods.
 """
 
 from __future__ import annotations
@@ -24,20 +27,21 @@ import tyro
 
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device, reading_workers
+from dsm.devices import algorithms, best_device, reading_workers
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
 from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights
-from dsm.runs.folder import versions
+from dsm.runs.folder import read_record, versions
 from dsm.runs.results import Row, share
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import PRESETS, MotionScenesConfig
-from dsm.terminal import progress, show_progress
+from dsm.terminal import Clock, progress, show_progress
 from dsm.train.config import DataConfig, MonitorConfig, PretrainConfig
-from dsm.train.pretrain import pretrain
+from dsm.train.prepare import train_mode
+from dsm.train.pretrain import build_trainer, pretrain
 from dsm.train.start import train_once
 from dsm.verbs.pack import pack
 from dsm.verbs.settings.data import PackConfig
@@ -46,6 +50,11 @@ from dsm.workers import usable_cores
 TRAINED = ("moco", "dsm")
 RUNS = ("random", *TRAINED)
 TEST = "test_free"
+TIMED = 15
+"""Steps of a method that are timed, after as many others."""
+AROUND = 90.0
+"""Seconds a seed for all but the steps: the timing, starts and ends of the runs, features and probes."""
+FEWEST_STEPS, MOST_STEPS = 20, 3000
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,12 @@ class Options:
     """Folder of the videos, packs and runs."""
     backbone: str = "r3d18"
     """r3d18 or i3d."""
-    steps: int = 3000
-    """Training steps of each method."""
+    videos: int = 3000
+    """Training videos to write."""
+    minutes: float = 8.0
+    """Time for everything, as far as the steps are not given."""
+    steps: int | None = None
+    """Training steps of each method; by default as many as fit into the minutes."""
     batch: int = 32
     seeds: tuple[int, ...] = (0,)
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -71,16 +84,56 @@ QUICK_SCENES = replace(PRESETS["demo"], train=32, test=12)
 
 
 def make_lists(scenes: MotionScenesConfig, clip: ClipConfig, out: Path) -> dict[str, Path]:
-    """Write the videos and pack those that are used; the packs' lists."""
-    with progress("writing videos", scenes.train + 3 * scenes.test) as bar:
-        write_motionscenes(scenes, out / "scenes", on_progress=bar.update)
+    """Write the videos and pack them; the packs' lists."""
+    with progress("writing videos", scenes.train + scenes.test) as bar:
+        write_motionscenes(scenes, out / "scenes", splits=("train", TEST), on_progress=bar.update)
     lists = {}
     for split in ("train", TEST):
         folder = out / "packs" / split
         if not (folder / "list.txt").exists():
-            pack(PackConfig(out / "scenes" / f"{split}.txt", folder, short_side=clip.resize))
+            pack(  # shards so small that each core has some
+                PackConfig(
+                    out / "scenes" / f"{split}.txt", folder, short_side=clip.resize, shard_videos=25,
+                    workers=usable_cores(),
+                )
+            )  # fmt: skip
         lists[split] = folder / "list.txt"
     return lists
+
+
+def run_of(options: Options, train: Path, clip: ClipConfig, method: str, seed: int) -> PretrainConfig:
+    """The settings of a run; its steps must be known."""
+    assert options.steps is not None
+    return PretrainConfig(
+        DataConfig(train, batch_size=options.batch), out=options.out / f"{method}-seed{seed}", method=method,
+        backbone=options.backbone, steps=options.steps, clip=clip, precision=options.precision, seed=seed,
+        monitor=MonitorConfig(videos=0), keep=1,
+    )  # fmt: skip
+
+
+def steps_that_fit(options: Options, train: Path, clip: ClipConfig, seconds: float) -> int:
+    """The number of steps that both methods can take in so many seconds, by timing some of each.
+
+    A run that was begun keeps its number.
+    """
+    begun = read_record(options.out / f"{TRAINED[0]}-seed{options.seeds[0]}")
+    if begun:
+        return int(begun["config"]["steps"])
+    a_step = 0.0
+    for method in TRAINED:
+        run = run_of(replace(options, steps=MOST_STEPS), train, clip, method, options.seeds[0])
+        trainer = build_trainer(replace(run, out=options.out / "timing" / method, overwrite=True))
+        train_mode(trainer.method)
+        batches = iter(trainer.batches)
+        with algorithms(trainer.fabric.device.type, deterministic=False):
+            for number in range(2 * TIMED):
+                if number == TIMED:  # the first ones wait for the workers, and time cuDNN's algorithms
+                    at = time.monotonic()
+                trainer.train_step(batches, Clock())
+            a_step += (time.monotonic() - at) / TIMED
+        batches.close()
+    steps = int((seconds / len(options.seeds) - AROUND) / a_step)
+    return max(min(steps, MOST_STEPS), FEWEST_STEPS)
 
 
 def features_of(
@@ -117,10 +170,16 @@ def rows_of(run: str, seed: int, features: dict[str, Features]) -> Iterator[Row]
 
 def main(options: Options) -> None:
     show_progress()
-    device, clip, scenes = best_device(), FULL_CLIP, PRESETS["full"]
+    device, clip, scenes = best_device(), FULL_CLIP, replace(PRESETS["full"], train=options.videos)
     if options.quick:
         options = replace(
-            options, out=options.out / "quick", backbone="tiny", steps=4, batch=8, precision="fp32"
+            options,
+            out=options.out / "quick",
+            backbone="tiny",
+            videos=QUICK_SCENES.train,
+            minutes=0,
+            batch=8,
+            precision="fp32",
         )
         clip, scenes = QUICK_CLIP, QUICK_SCENES
     elif not fast_in_bf16(device.type) or device.type == "cpu":
@@ -131,16 +190,15 @@ def main(options: Options) -> None:
     lists = make_lists(scenes, clip, options.out)
     rows: list[Row] = []
     seconds: dict[str, float] = {"data": time.monotonic() - begun}
+    if options.steps is None:
+        left = 60 * options.minutes - seconds["data"]
+        timing = time.monotonic()
+        options = replace(options, steps=steps_that_fit(options, lists["train"], clip, left))
+        seconds["timing"] = time.monotonic() - timing
     for seed in options.seeds:
         for method in TRAINED:
             begun = time.monotonic()
-            run = PretrainConfig(
-                DataConfig(lists["train"], batch_size=options.batch),
-                out=options.out / f"{method}-seed{seed}",
-                method=method, backbone=options.backbone, steps=options.steps, clip=clip,
-                precision=options.precision, seed=seed, monitor=MonitorConfig(videos=0), keep=1,
-            )  # fmt: skip
-            train_once(run, pretrain)
+            train_once(run_of(options, lists["train"], clip, method, seed), pretrain)
             seconds[f"{method}-seed{seed}"] = time.monotonic() - begun
         begun = time.monotonic()
         weights = ["none", *(str(options.out / f"{method}-seed{seed}") for method in TRAINED)]
@@ -151,7 +209,8 @@ def main(options: Options) -> None:
     machine = {**versions(), "cores": usable_cores(), "device": device.type}
     if device.type == "cuda":
         machine["card"] = torch.cuda.get_device_name()
-    made = {name: getattr(options, name) for name in ("backbone", "steps", "batch", "precision", "quick")}
+    named = ("backbone", "videos", "steps", "batch", "precision", "quick")
+    made = {name: getattr(options, name) for name in named}
     results = {"machine": machine, "settings": made, "seconds": seconds, "rows": [*map(asdict, rows)]}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from dsm.data.settings import ClipConfig
 from dsm.models.settings import Precision
@@ -68,13 +68,13 @@ class PlainClips(Dataset[Tensor]):
 def plain_batches(
     paths: list[str], length: int, clip: ClipConfig, batch: int, workers: int, pin: bool
 ) -> Iterator[Tensor]:
-    """Batches (B, 3, C, T, S, S), without end."""
-    loader = DataLoader(
-        PlainClips(paths, length, clip), batch, shuffle=True, drop_last=True, num_workers=workers,
-        pin_memory=pin, persistent_workers=workers > 0, worker_init_fn=one_thread,
-    )  # fmt: skip
-    while True:
-        yield from loader
+    """Batches (B, 3, C, T, S, S), without end: an epoch of few videos would be over, and the workers idle,
+    every few batches."""
+    clips = PlainClips(paths, length, clip)
+    endless = RandomSampler(clips, replacement=True, num_samples=2**40)
+    yield from DataLoader(
+        clips, batch, sampler=endless, num_workers=workers, pin_memory=pin, worker_init_fn=one_thread
+    )
 
 
 def one_thread(worker: int) -> None:

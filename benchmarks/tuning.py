@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import tyro
 
-from dsm.distributed import best_device
+from dsm.devices import best_device
 from dsm.methods import MethodSettings
 from dsm.methods.registry import create_method
 from dsm.models.tuning import tuned

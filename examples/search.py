@@ -9,7 +9,7 @@ import tyro
 
 from dsm.data.folders import find_list
 from dsm.data.reading import ClipConfig
-from dsm.distributed import best_device
+from dsm.devices import best_device
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.nearest import nearest
 from dsm.models.weights import load_weights

@@ -27,6 +27,7 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.extras import installed_extras
 from dsm.methods.dsm import DsmConfig
+from dsm.verbs.machine import cudnn_note
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 
@@ -309,6 +310,13 @@ def test_models_and_doctor_print_their_tables() -> None:
     assert "torch" in shown
     for extra, found in installed_extras().items():
         assert (extra in shown.split("extras not installed")[0]) == found
+
+
+def test_doctor_names_a_cudnn_that_torch_avoids() -> None:
+    assert cudnn_note("2.10.0+cu128", 91002) == "9.10.2"
+    assert cudnn_note("2.9.1+cu128", 91500) == "9.15.0"
+    assert "use torch 2.10" in cudnn_note("2.9.1+cu128", 91002)
+    assert "MISSING" in cudnn_note("2.9.1", None)
 
 
 def test_help_of_a_verb_with_many_settings_is_two_screens(

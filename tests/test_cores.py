@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsm import workers
-from dsm.distributed import reading_workers
+from dsm.devices import reading_workers
 from dsm.workers import usable_cores
 
 ROOT = Path(workers.__file__).parent
@@ -102,7 +102,7 @@ def test_beside_a_gpu_all_cores_but_one_decode(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("dsm.distributed.usable_cores", lambda: cores)
+    monkeypatch.setattr("dsm.devices.usable_cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert reading_workers(None) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

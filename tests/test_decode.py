@@ -134,6 +134,19 @@ def test_common_files_are_decoded_from_keyframes(
     read_frames(path, [3, 2 * COUNT + 16])
 
 
+@pytest.mark.parametrize("kind", ["h264 gop 12", "h264 mkv", "vp9"])
+def test_an_intact_file_is_not_decoded_whole_to_find_its_end(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, codec, options = KINDS[kind]
+    path = encode(tmp_path / name, codec, moving_frames(), **options)
+    expected = everything(path, 32)
+    monkeypatch.setattr(decode, "_decode_in_order", lambda *_: pytest.fail("decoded in order"))
+    for _ in range(2):  # then it is remembered
+        found = read_frames(path, [3, COUNT + 17, COUNT - 1, 2 * COUNT], 32)
+        assert np.array_equal(found, expected[[3, 17, COUNT - 1, 0]])
+
+
 def test_real_and_awkward_files_equal_a_decode_of_everything(shared: Path) -> None:
     files = [
         *(shared / "data" / "awkward").glob("*/*"),

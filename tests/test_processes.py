@@ -243,7 +243,7 @@ def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path
 def test_an_unexpected_error_is_not_swallowed(tmp_path: Path, kind: str, code: int, message: str) -> None:
     script = tmp_path / "fails.py"
     script.write_text(
-        "from dsm.distributed import in_processes\n"
+        "from dsm.launch import in_processes\n"
         "def fails(what):\n"
         "    raise what\n"
         "if __name__ == '__main__':\n"

@@ -373,6 +373,13 @@ def test_foreign_logs_are_read_as_far_as_possible(tmp_path: Path) -> None:
         ),
         (ImportError("libtorch.so: failed to map segment from shared object"), "memory ran out"),
         (RuntimeError("could not execute a primitive"), "memory ran out"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "--optim.accumulate 4, --precision",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU's memory ran out"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the GPU's memory ran out"),
+        (RuntimeError("GET was unable to find an engine to execute this"), "the GPU's memory ran out"),
         (RuntimeError("can't start new thread"), "no thread or process can be started"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EFBIG, "File too large", "a.mp4"), "a.mp4: the disk is full"),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device
+from dsm.devices import best_device
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features, places_of

@@ -1,4 +1,4 @@
-"""Devices, and one run in several processes, started here or by torchrun, SLURM or another launcher.
+"""One run among several processes, started by `dsm`, torchrun, SLURM or another launcher.
 
 Launchers describe each process in torchrun's environment variables: RANK, WORLD_SIZE, LOCAL_RANK,
 LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. BatchNorm is computed over the batch of all processes;
@@ -9,15 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
-from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -27,54 +21,8 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dsm.errors import USER_ERROR, UserError, sentence
-from dsm.locks import work
-from dsm.signals import WARNINGS, Interrupted, leave_by_exception
-from dsm.terminal import console
-from dsm.workers import usable_cores
-
-
-def best_device() -> torch.device:
-    """The first available of CUDA, Apple's MPS and the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    keep_to_cores()
-    return torch.device("cpu")
-
-
-def keep_to_cores(processes: int = 1) -> None:
-    """Limit torch to its share of the usable cores, unless ``OMP_NUM_THREADS`` sets the number of threads.
-
-    With more threads than cores (a container limited to two cores of a 64-core machine, or several processes
-    that each use all cores) torch is many times slower.
-    """
-    if "OMP_NUM_THREADS" not in os.environ:
-        share = max(1, usable_cores() // processes)
-        torch.set_num_threads(share if processes > 1 else min(share, torch.get_num_threads()))
-
-
-MOST_WORKERS = 12
-"""Decoding processes beside a GPU, if nothing else is asked for."""
-
-
-def reading_workers(asked: int | None, decoder: str = "pyav") -> int:
-    """The number of processes that decode for this one: as ``asked`` or, for None, by the machine.
-
-    One on a CPU, where the network needs the cores. A GPU needs more clips than one core decodes: beside it
-    the cores are shared between the processes of this machine, and one of each share is left for the process
-    itself. A GPU that decodes has to do so in that process.
-    """
-    if asked is not None:
-        return asked
-    if decoder == "torchcodec-cuda":
-        return 0
-    if not torch.cuda.is_available():
-        return 1
-    # SLURM gives each task its own cores.
-    sharing = 1 if "SLURM_CPUS_PER_TASK" in os.environ else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MOST_WORKERS, usable_cores() // sharing - 1))
+from dsm.devices import keep_to_cores
+from dsm.errors import UserError
 
 
 class _Sum(torch.autograd.Function):
@@ -148,14 +96,6 @@ def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
-Config = TypeVar("Config")
-GOES_ON = "Run the same command again to continue; add --resume to `dsm pretrain` and `dsm finetune`."
-
-
-LONGEST_STEP = 600
-"""Seconds that stopped processes have to finish a step and save, before they are killed."""
-LONGEST_TELLING = 10
-"""Seconds to wait while another process reports an error; it may be killed meanwhile."""
 LONGEST_EXCHANGE = timedelta(minutes=30)
 """Time limit for what processes exchange within a step: reading a batch, and compiling, must take less."""
 LONGEST_WAIT = timedelta(hours=6)
@@ -205,6 +145,8 @@ def gpus_to_choose_from(processes: int, visible: int, environment: Mapping[str, 
 
 def make_fabric() -> Fabric:
     """Set up devices and distribution from the environment: a single process, or one of many."""
+    # Not its advice on TF32, which docs/gpu.md explains.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if not begun_from_outside():
         keep_to_cores()
         return Fabric(accelerator="auto", devices=1)
@@ -215,7 +157,6 @@ def make_fabric() -> Fabric:
         devices = gpus_to_choose_from(local, torch.cuda.device_count(), os.environ)
     else:
         keep_to_cores(local)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=devices,
@@ -236,29 +177,6 @@ def make_fabric() -> Fabric:
 _beside: list[dist.ProcessGroup] = []
 """A group of all processes for messages beside the training, the newest last. They go from CPU to CPU, so
 nobody waits for a GPU, and may take long: one process saves and evaluates while the others wait."""
-
-
-@contextmanager
-def algorithms(device_type: str, *, deterministic: bool) -> Iterator[None]:
-    """Let CUDA use only deterministic algorithms, or else those that are fastest for the shapes it meets.
-
-    cuDNN times its algorithms when it meets a shape, and may choose others in each run. PyTorch warns of
-    operations without a deterministic algorithm. cuBLAS reads its part of this setting when the process uses
-    it for the first time. CPUs are always deterministic.
-    """
-    cudnn = torch.backends.cudnn
-    before, benchmark = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    if device_type == "cuda":
-        cudnn.benchmark = not deterministic
-        if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warns)
-        cudnn.benchmark = benchmark
 
 
 def trains_on_cpu() -> bool:
@@ -299,93 +217,6 @@ def joined(fabric: Fabric, items: list[Any]) -> list[Any]:
     return [item for one in lists for item in one]
 
 
-def in_processes(count: int, function: Callable[[Config], Any], config: Config) -> None:
-    """Call ``function(config)`` in ``count`` processes on this machine; if one fails, all are ended.
-
-    Raises:
-        SystemExit: a process ended with an error, which it has reported.
-        UserError: a process was killed.
-    """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    for name in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # dsm reports it in one sentence
-    # Older versions of torch (before about 2.10) lack this setting and kill processes after 30 seconds.
-    patient: Any = {"shutdown_timeout": LONGEST_STEP} if hasattr(LaunchConfig, "shutdown_timeout") else {}
-    launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        local_addr="localhost", max_restarts=0, start_method="spawn", run_id=str(os.getpid()), **patient,
-    )  # fmt: skip
-    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    warned: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        """torch passes SIGTERM on to the processes and waits for them, but does not handle warnings."""
-        warned.append(number)
-        signal.raise_signal(signal.SIGTERM)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in WARNINGS:
-            if before[number] in (signal.SIG_DFL, signal.getsignal(signal.SIGTERM)):
-                signal.signal(number, pass_on)
-    reported = torch.multiprocessing.get_context("spawn").Value("b", False)
-    try:
-        elastic_launch(launch, _child)(function, config, reported)
-    except ChildFailedError as error:
-        # A killed process is the cause, even if another one failed visibly before.
-        rank, failure = min(
-            error.failures.items(), key=lambda item: (item[1].exitcode > 0, item[1].timestamp)
-        )
-        if failure.exitcode > 0:
-            raise SystemExit(failure.exitcode) from None
-        name = signal.Signals(-failure.exitcode).name
-        raise UserError(
-            f"process {rank} of {count} was killed by {name}"
-            f"{', perhaps because memory ran out' if name == 'SIGKILL' else ''}; the others were ended. "
-            f"{GOES_ON}"
-        ) from None
-    except Exception as error:
-        if type(error).__name__ != "SignalException":
-            raise
-        number = warned[0] if warned else int(error.sigval)  # type: ignore[attr-defined]
-        raise SystemExit(128 + number) from None
-    finally:  # torch does not restore the handlers
-        for number, handler in before.items():
-            if signal.getsignal(number) != handler and threading.current_thread() is threading.main_thread():
-                signal.signal(number, handler)
-
-
-def _child(function: Callable[[Config], Any], config: Config, reported: Any) -> None:
-    """The body of each process. An error ends it; the first process with an error reports it.
-
-    ``reported`` is a flag shared by the processes, because they often all fail for the same reason.
-    """
-    leave_by_exception()
-    try:
-        with work():
-            function(config)
-    except Interrupted as stopped:
-        if is_first():
-            console.print(f"dsm: {stopped}.")
-        leave(stopped.exit_code)
-    except Exception as error:
-        if lost_contact(error):  # the parent must see that the other process failed first
-            raise
-        message = sentence(error)
-        # Hold the lock while reporting: when the first process leaves, the others are killed.
-        held = reported.get_lock().acquire(timeout=LONGEST_TELLING)
-        if not reported.get_obj().value:
-            reported.get_obj().value = True
-            if message is None:
-                traceback.print_exc()  # the parent process does not receive it
-            else:
-                console.print(f"dsm: {message}", style="red")
-        if held:
-            reported.get_lock().release()
-        leave(1 if message is None else USER_ERROR)
-
-
 LOST = (
     "Connection closed by peer", "Connection reset", "Broken pipe",  # gloo
     # NCCL:
@@ -396,9 +227,3 @@ LOST = (
 def lost_contact(error: Exception) -> bool:
     """Whether an error means that another process has ended."""
     return any(words in str(error) for words in LOST)
-
-
-def leave(code: int) -> None:
-    """End this process at once, without waiting for others that may be waiting for it."""
-    sys.stderr.flush()
-    os._exit(code)

@@ -33,6 +33,10 @@ _MEMORY = (
     "memory ran out; try a smaller batch (--data.batch-size, --batch-size), fewer workers (--data.workers, "
     "--workers) or a smaller --data.cache-mb, or raise the limit (`ulimit -v`)."
 )
+_GPU_MEMORY = (
+    "the GPU's memory ran out; try a smaller batch (--data.batch-size, --batch-size) or, in training, "
+    "--optim.accumulate 4, --precision bf16 or --recompute."
+)
 _FULL = "the disk is full, or your quota or a size limit is reached; free some space, or write elsewhere."
 _REMEDIES = {
     errno.ENOMEM: _MEMORY,
@@ -52,9 +56,15 @@ _REMEDIES = {
 }
 _SPARE = 2**26
 """In bytes: when an allocation of this size fails, memory has run out."""
+_SAID_OF_GPU = (
+    "cuda out of memory", "cuda error: out of memory", "mps backend out of memory",
+    "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
+    "unable to find an engine",  # cuDNN, when no algorithm's workspace fits
+)  # fmt: skip
 # Some libraries report such a fault as a plain error, with the system's wording or their own.
 _SAID = {
     errno.ENOMEM: (
+        *_SAID_OF_GPU,
         "allocate memory", "not enough memory", "out of memory", "bad_alloc", "memory allocation",
         "failed to map segment", "could not execute a primitive",  # the last from oneDNN, in a convolution
     ),
@@ -79,6 +89,11 @@ def machine_fault(error: BaseException) -> int | None:
     return None
 
 
+def _filled_gpu(error: BaseException) -> bool:
+    """Whether the memory of a GPU ran out."""
+    return any(phrase in str(error).lower() for phrase in _SAID_OF_GPU)
+
+
 def refuse_machine_fault(error: Exception, *, reading: str) -> None:
     """Raise MachineError if a file could not be read because the machine lacks memory or file handles.
 
@@ -88,6 +103,8 @@ def refuse_machine_fault(error: Exception, *, reading: str) -> None:
         reading: the name of the file.
     """
     code = machine_fault(error)
+    if code == errno.ENOMEM and _filled_gpu(error):
+        raise MachineError(f"{reading}: {_GPU_MEMORY}") from None
     if code in (errno.EMFILE, errno.ENFILE) or (code == errno.ENOMEM and not _memory_left()):
         raise MachineError(f"{reading}: {_REMEDIES[code]}") from None
 
@@ -107,7 +124,8 @@ def sentence(error: Exception) -> str | None:
     name = getattr(error, "filename", None)
     about = f"{without_control(str(name))}: " if name else ""
     if (code := machine_fault(error)) is not None:
-        return f"{about}{_REMEDIES[code]}"
+        filled_gpu = code == errno.ENOMEM and _filled_gpu(error)
+        return f"{about}{_GPU_MEMORY if filled_gpu else _REMEDIES[code]}"
     if isinstance(error, OSError) and name:
         return f"{about}{error.strerror}."
     return None

@@ -41,6 +41,8 @@ MODALITIES: dict[ModalityName, Modality] = {
 
 # ITU-R BT.601 weights of red, green and blue in lightness.
 LUMA = (0.299, 0.587, 0.114)
+TO_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+FROM_YIQ = np.linalg.inv(TO_YIQ)
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,10 @@ class Augment:
             rng.uniform(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)
         )
         angle = math.tau * rng.uniform(-self.hue, self.hue)
-        luma = np.array(LUMA)
-        grey = np.tile(luma, (3, 1))
+        grey = np.tile(LUMA, (3, 1))
         # Saturation blends with grey; hue rotates chroma in YIQ, which does not change lightness.
-        to_yiq = np.array([luma, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
         c, s = math.cos(angle), math.sin(angle)
-        turn = np.linalg.inv(to_yiq) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ to_yiq
+        turn = FROM_YIQ @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ TO_YIQ
         matrix = turn @ (saturation * np.eye(3) + (1 - saturation) * grey) * brightness * contrast
         pivot = (1 - contrast) * brightness
         return np.concatenate([matrix, np.full((3, 1), pivot)], axis=1).astype(np.float32)

@@ -138,7 +138,8 @@ def main() -> None:
             sys.stderr.write(f"dsm: {message}\n")
         sys.exit(USER_ERROR)
     if "torch.distributed" in sys.modules:
-        from dsm.distributed import begun_from_outside, leave
+        from dsm.distributed import begun_from_outside
+        from dsm.launch import leave
 
         if begun_from_outside():
             sys.stdout.flush()

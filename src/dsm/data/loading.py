@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.utils.data import DataLoader
@@ -49,6 +49,10 @@ MOST_KILLS = 12
 
 _BROKEN_OFF = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
 """Errors when receiving a batch from a worker that has ended; the last three if it was sending one."""
+
+
+Fate = Literal["reads on", "hangs", "crashed", "was killed"]
+"""What has become of a worker; one that ended between two videos also counts as killed."""
 
 
 class Order(Protocol):
@@ -145,44 +149,56 @@ class Batches:
         """The videos on which workers crashed or hang; None if no worker is lost and a batch is slow."""
         if not isinstance(error, RuntimeError):  # a worker closes its side before it counts as ended
             multiprocessing.connection.wait([child.sentinel for child in self._children], LOOK_EVERY)
-        ended = {child.pid: child.exitcode for child in self._children}
-        pids = self._pids.tolist()
-        lost = []
-        # A worker may have been killed before it reported its number.
-        killed = sum(code is not None and pid not in pids for pid, code in ended.items())
-        dead = killed > 0 or "exited unexpectedly" in str(error)
-        for pid, (index, since) in zip(pids, self.clips.state.reading.tolist(), strict=False):
-            code = ended.get(pid, -signal.SIGKILL) if pid else None
-            hangs = code is None and time.monotonic() - since > self._seconds * PATIENCE
-            dead = dead or code is not None
-            from_outside = code is not None and (index == IDLE or was_killed(code))
-            killed += from_outside
-            if index == IDLE or (code is None and not hangs):
-                continue
-            place = int(index)
-            path = self.clips.videos.file(place)
-            if hangs:
-                lost.append(BadVideo(place, "timeout", f"{path}: hangs the decoder."))
-            elif not from_outside:
-                lost.append(BadVideo(place, "undecodable", f"{path}: crashes the decoder."))
-            else:
-                self._kills[place] += 1
-                if self._kills[place] >= KILLS:
-                    reason = (
-                        f"{path}: {KILLS} processes that read it were killed; it may need too much memory."
-                    )
-                    lost.append(BadVideo(place, "undecodable", reason))
-        self._kills_in_a_row += max(killed, dead and not lost)
+        fates = [(index, fate) for index, fate in self._fates() if fate != "reads on"]
+        lost = [bad for index, fate in fates if (bad := self._verdict(index, fate))]
+        # A worker may end before it has reported its number.
+        anyone = bool(fates) or "exited unexpectedly" in str(error)
+        killed = sum(fate == "was killed" for _, fate in fates)
+        self._kills_in_a_row += max(killed, anyone and not lost)
         if self._kills_in_a_row >= MOST_KILLS:
             raise UserError(
                 "loader workers are killed again and again, probably because memory (or /dev/shm) "
                 "runs out; try fewer --data.workers, a smaller --data.batch-size or --data.cache-mb."
             ) from error
-        if dead or lost:
+        if anyone:
             return lost
         if "timed out" not in str(error):
             raise error
         return None
+
+    def _fates(self) -> Iterator[tuple[int, Fate]]:
+        """What has become of each worker, with the video that it read, or ``IDLE``."""
+        ended = {child.pid: child.exitcode for child in self._children}
+        pids = self._pids.tolist()
+        for pid, (index, since) in zip(pids, self.clips.state.reading.tolist(), strict=False):
+            if pid:
+                yield int(index), self._fate(ended.get(pid, -signal.SIGKILL), int(index), since)
+        # Those that ended before they could report their number.
+        for pid, code in ended.items():
+            if code is not None and pid not in pids:
+                yield int(IDLE), "was killed"
+
+    def _fate(self, code: int | None, index: int, since: float) -> Fate:
+        """What has become of a worker with this exit code, None if it lives, which reads ``since`` then."""
+        if code is not None:
+            return "was killed" if index == IDLE or was_killed(code) else "crashed"
+        hangs = index != IDLE and time.monotonic() - since > self._seconds * PATIENCE
+        return "hangs" if hangs else "reads on"
+
+    def _verdict(self, index: int, fate: Fate) -> BadVideo | None:
+        """What a worker's fate says about the video that it read; None if nothing, or too little so far."""
+        if index == IDLE:
+            return None
+        path = self.clips.videos.file(index)
+        if fate == "hangs":
+            return BadVideo(index, "timeout", f"{path}: hangs the decoder.")
+        if fate == "crashed":
+            return BadVideo(index, "undecodable", f"{path}: crashes the decoder.")
+        self._kills[index] += 1
+        if self._kills[index] < KILLS:
+            return None
+        reason = f"{path}: {KILLS} processes that read it were killed; it may need too much memory."
+        return BadVideo(index, "undecodable", reason)
 
     def _kill_workers(self) -> None:
         for child in self._children:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -99,6 +100,10 @@ class SpatialMix:
 
     def kinds(self) -> dict[str, Disturbance]:
         """The kinds with a weight above 0, by name."""
+        return dict(self._kinds)
+
+    @cached_property  # every sample needs them
+    def _kinds(self) -> dict[str, Disturbance]:
         from dsm.disturb.appearance import Appearance
         from dsm.disturb.spatial import Warp
         from dsm.disturb.spatial_kinds import KINDS
@@ -115,18 +120,22 @@ class SpatialMix:
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
-        kinds = self.kinds()
-        groups = [list(kinds)]
-        if self.together:
-            mixing = _mixing(kinds)
-            groups = [[name for name in kinds if name not in mixing], mixing]
-        chosen = [self._choose(group, rng) for group in groups if group]
-        draws = {name: kind.draw(rng) for name, kind in kinds.items()}
+        chosen = [
+            names[int(rng.choice(len(names), p=shares))] if len(names) > 1 else names[0]
+            for names, shares in self._groups
+        ]
+        draws = {name: kind.draw(rng) for name, kind in self._kinds.items()}
         return {name: draw if name in chosen else np.zeros_like(draw) for name, draw in draws.items()}
 
-    def _choose(self, names: list[str], rng: np.random.Generator) -> str:
-        weights = np.array([getattr(self, name) for name in names])
-        return names[int(rng.choice(len(names), p=weights / weights.sum()))] if len(names) > 1 else names[0]
+    @cached_property
+    def _groups(self) -> list[tuple[list[str], NDArray[np.float64]]]:
+        """The names among which one is drawn, and their probabilities: all, or by ``together`` two groups."""
+        groups = [list(self._kinds)]
+        if self.together:
+            mixing = _mixing(self._kinds)
+            groups = [[name for name in self._kinds if name not in mixing], mixing]
+        weights = [np.array([getattr(self, name) for name in group]) for group in groups]
+        return [(group, some / some.sum()) for group, some in zip(groups, weights, strict=True) if group]
 
     def draw_batch(self, count: int, seed: Seed, like: Tensor) -> dict[str, Tensor]:
         """Draws of ``count`` samples, stacked, on the device of ``like``."""
@@ -180,7 +189,7 @@ class SpatialMix:
         return grid
 
     def _drawn(self, draws: dict[str, Tensor]) -> Iterator[tuple[str, Disturbance]]:
-        return ((name, kind) for name, kind in self.kinds().items() if name in draws)
+        return ((name, kind) for name, kind in self._kinds.items() if name in draws)
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""

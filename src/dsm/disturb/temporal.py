@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -214,6 +215,12 @@ class TemporalMix:
         """A mix of this kind alone."""
         return cls(**{field.name: float(field.name == kind) for field in fields(cls)})
 
+    @cached_property  # every sample needs them
+    def _kinds(self) -> tuple[list[str], NDArray[np.float64]]:
+        """The names of all kinds, and their weights."""
+        names = [kind.name for kind in fields(self)]
+        return names, np.array([getattr(self, name) for name in names], float)
+
     def draw(self, indices: Indices, total: int, rng: np.random.Generator) -> Broken:
         """Break the motion by a kind drawn by weight; draw again if it is impossible or changes nothing.
 
@@ -224,8 +231,8 @@ class TemporalMix:
             The frames of the negative. If no kind with a weight works, the anchor is reversed, or, if that
             changes nothing, rotated by one frame. A clip that repeats a single frame stays the same.
         """
-        names = [kind.name for kind in fields(self)]
-        weights = np.array([getattr(self, name) for name in names], float)
+        names, weights = self._kinds
+        weights = weights.copy()
         while weights.sum() > 0:
             choice = int(rng.choice(len(names), p=weights / weights.sum()))
             if names[choice] == "flow":

@@ -13,6 +13,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig
+from dsm.devices import algorithms
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.models.precision import channels_last, encode
@@ -81,20 +82,22 @@ def extract_by_all(
     rows: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
     index: list[int] = []
     done = 0
-    for batch in load_clips(
+    batches = load_clips(
         clips, batch_size, workers=workers, pin_memory=device.type == "cuda", past_bad=on_bad is not None
-    ):
-        for one in batch["bad"]:
-            if on_bad is not None:
-                on_bad(one)
-        done += len(batch["index"]) + len(batch["bad"])
-        on_progress(done)
-        if not batch["index"]:
-            continue
-        index += batch["index"]
-        x = to_input(batch["clips"], clip.modality, device)
-        for encoder, row in zip(encoders, rows, strict=True):
-            row.append(means(as_array(encoder, x, precision), batch["counts"]))
+    )
+    with algorithms(device.type, deterministic=torch.are_deterministic_algorithms_enabled()):
+        for batch in batches:
+            for one in batch["bad"]:
+                if on_bad is not None:
+                    on_bad(one)
+            done += len(batch["index"]) + len(batch["bad"])
+            on_progress(done)
+            if not batch["index"]:
+                continue
+            index += batch["index"]
+            x = to_input(batch["clips"], clip.modality, device)
+            for encoder, row in zip(encoders, rows, strict=True):
+                row.append(means(as_array(encoder, x, precision), batch["counts"]))
     if not index:
         raise UserError(f"{videos.source}: none of the videos can be read; `dsm data check` shows why.")
     paths = [videos.paths[place] for place in index]

@@ -25,7 +25,8 @@ from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
-from dsm.distributed import is_first, make_fabric, reading_workers, wait_for_all
+from dsm.devices import reading_workers
+from dsm.distributed import is_first, make_fabric, wait_for_all
 from dsm.errors import UserError
 from dsm.evaluate.extract import as_array, means, to_input
 from dsm.evaluate.feature_files import check_suffix, write_features

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dsm.data.clips import CORNERS, EvaluationClips
 from dsm.data.lists import unlabelled
 from dsm.data.settings import ClipConfig, clip_of
-from dsm.distributed import best_device
+from dsm.devices import best_device
 from dsm.errors import UserError, did_you_mean
 from dsm.evaluate.duplicates import ROUNDING
 from dsm.evaluate.extract import as_array, to_input

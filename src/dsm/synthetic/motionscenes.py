@@ -16,7 +16,7 @@ motions and scenes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ def write_motionscenes(
     config: MotionScenesConfig,
     out: str | Path,
     *,
+    splits: Sequence[str] = SPLITS,
     workers: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
@@ -108,6 +109,7 @@ def write_motionscenes(
     Args:
         config: what to write.
         out: folder; created if missing.
+        splits: write only these; a later call may add others.
         workers: number of processes; None for one per core.
         on_progress: called with the number of videos done.
 
@@ -132,8 +134,8 @@ def write_motionscenes(
         raise UserError(f"{out} is not empty and does not contain MotionScenes; choose another folder.")
     write_text(marker, json.dumps(settings, indent=2) + "\n")
 
-    plans = {split: plan_split(config, split) for split in SPLITS}
-    everything = [plan for split in SPLITS for plan in plans[split]]
+    plans = {split: plan_split(config, split) for split in splits}
+    everything = [plan for split in splits for plan in plans[split]]
     workers = workers or usable_cores()
     jobs = {start: (config, out, everything[start : start + 20]) for start in range(0, len(everything), 20)}
     done = 0
@@ -143,7 +145,7 @@ def write_motionscenes(
 
     names = motion_names(config)
     write_classes(out, names)
-    for split in SPLITS:
+    for split in splits:
         lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
         write_text(out / f"{split}.txt", "".join(lines))
     table = ["path\tmotion\tfamily\n"]

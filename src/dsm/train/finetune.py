@@ -12,7 +12,7 @@ from torch import nn
 
 from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.lists import VideoList, read_list
-from dsm.distributed import reading_workers
+from dsm.devices import reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.video_test import check_labels, predict
 from dsm.methods.classify import Classify

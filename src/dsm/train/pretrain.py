@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dsm.data.lists import VideoList, read_list
-from dsm.distributed import reading_workers
+from dsm.devices import reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE
 from dsm.methods.registry import create_method

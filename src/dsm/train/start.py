@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dsm.data.lists import VideoList, needed
-from dsm.distributed import GOES_ON, begun_from_outside, in_processes, is_first, lost_contact, trains_on_cpu
+from dsm.distributed import begun_from_outside, is_first, lost_contact, trains_on_cpu
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.inputs import path_of
+from dsm.launch import GOES_ON, in_processes
 from dsm.locks import work
 from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.models.precision import check_precision

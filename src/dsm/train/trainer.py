@@ -15,7 +15,8 @@ from torch import Tensor
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
-from dsm.distributed import algorithms, greatest, joined, make_fabric, mean, reading_workers, wait_for_all
+from dsm.devices import algorithms, reading_workers
+from dsm.distributed import greatest, joined, make_fabric, mean, wait_for_all
 from dsm.errors import UserError, machine_fault
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput

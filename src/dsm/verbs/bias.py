@@ -13,7 +13,7 @@ from dsm.data.classes import names_of as class_names_of
 from dsm.data.list_lines import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device, reading_workers
+from dsm.devices import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.extract import extract_by_all

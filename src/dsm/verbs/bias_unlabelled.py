@@ -12,7 +12,7 @@ from torch import nn
 
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
-from dsm.distributed import best_device, reading_workers
+from dsm.devices import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE, InOtherScenes, balances, batch_without_single
 from dsm.evaluate.extract import extract_by_all

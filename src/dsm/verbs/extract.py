@@ -15,7 +15,8 @@ from dsm.data.clips import MOST_CLIPS
 from dsm.data.folders import find_list
 from dsm.data.lists import VideoList, list_name, unlabelled
 from dsm.data.settings import ClipChanges, ClipConfig
-from dsm.distributed import begun_from_outside, best_device, in_processes, is_first
+from dsm.devices import best_device
+from dsm.distributed import begun_from_outside, is_first
 from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import extract_features
@@ -23,6 +24,7 @@ from dsm.evaluate.extract_to_file import Extracted, differences, extract_to_file
 from dsm.evaluate.feature_files import check_suffix, load_features
 from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
+from dsm.launch import in_processes
 from dsm.models.settings import RANDOM, LoadSettings
 from dsm.models.weights import LoadedEncoder
 from dsm.runs.bad_videos import tell_damaged, tell_left_out

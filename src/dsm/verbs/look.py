@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dsm.data.lists import list_name, needed, read_list
-from dsm.distributed import best_device, reading_workers
+from dsm.devices import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsm.distributed import best_device
+from dsm.devices import best_device
 from dsm.extras import installed_extras
 from dsm.models.precision import channels_last, fast_in_bf16
 from dsm.models.zoo import MODELS, create_model
@@ -38,6 +38,8 @@ def doctor(config: DoctorConfig) -> Result:
     table.add_row("torch threads", str(torch.get_num_threads()))
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+    if device.type == "cuda":
+        table.add_row("cuDNN", cudnn_note(torch.__version__, torch.backends.cudnn.version()))
     fast = fast_in_bf16(device.type)
     table.add_row("bfloat16", "fast: --precision bf16" if fast else "slow: keep --precision fp32")
     for codec, mode in (("h264", "r"), ("libx264", "w")):
@@ -51,6 +53,22 @@ def doctor(config: DoctorConfig) -> Result:
     hint = f"pip install 'dsm-video[{missing[0]}]' adds one" if missing else ""
     table.add_row("extras not installed", escape(f"{', '.join(missing)} ({hint})") if missing else "none")
     return Result(tables=[table])
+
+
+def cudnn_note(torch_version: str, cudnn: int | None) -> str:
+    """cuDNN's version, and whether torch 2.9 avoids its 3-D convolutions in bf16 and fp16.
+
+    It does so with cuDNN 9.8 to 9.14, and uses slow code of its own (issue 166643 of PyTorch).
+
+    Args:
+        cudnn: as PyTorch numbers it: 91002 is 9.10.2, and None none.
+    """
+    if cudnn is None:
+        return "MISSING: 3-D convolutions are slow"
+    shown = f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}"
+    if not (torch_version.startswith("2.9.") and 90800 <= cudnn < 91500):
+        return shown
+    return f"{shown}: with torch 2.9, --precision bf16 and fp16 are slow; use torch 2.10 or --precision fp32"
 
 
 ROUNDS = 3

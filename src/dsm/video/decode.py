@@ -24,7 +24,7 @@ from dsm.video.damage import Damage, note, note_text
 from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import FileKey, Remembered, file_key, kept_open
-from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes
+from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes, length_by_keyframes, timeline
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
 from dsm.video.settings import Decoder
@@ -98,7 +98,7 @@ def _decoder_class() -> Any:
 
 
 _ends = Remembered[FileKey | None, int](1024)
-"""Frame counts of files that were decoded to the end because a frame past it was requested."""
+"""Frame counts of files of which a frame past the end was requested."""
 
 
 @dataclass(frozen=True)
@@ -218,23 +218,34 @@ def read_frames(
     images: dict[int, NDArray[np.uint8]] = {}
     if _ends and (end := _ends.get(file_key(file))):
         numbers = _around(numbers, end, inside, source)
-    wanted = np.unique(numbers).tolist()
     try:
         with kept_open(file) as video:
+            if numbers.max() >= timeline(video.container, file, video.key).packets:
+                end = length_by_keyframes(video, file, deadline)
+                numbers = numbers if end is None else _past(end, numbers, file, inside, source)
+                video.used = True
             convert = Converter(short_side, *video.size)
-            for number, frame in frames_by_keyframes(video, file, wanted, deadline):
+            for number, frame in frames_by_keyframes(video, file, np.unique(numbers).tolist(), deadline):
                 images[number] = convert(frame)
     except Untrusted:
-        images, total = _decode_in_order(source, file, inside, set(wanted), short_side, deadline)
+        wanted = set(numbers.tolist())
+        images, total = _decode_in_order(source, file, inside, wanted, short_side, deadline)
         if total is not None:  # the video ended before the last wanted frame
-            if key := file_key(file):
-                _ends[key] = total
-            numbers = _around(numbers, total, inside, source)
+            numbers = _past(total, numbers, file, inside, source)
             missing = set(numbers.tolist()) - images.keys()
             if missing:
                 more, _ = _decode_in_order(source, file, inside, missing, short_side, deadline)
                 images |= more
     return np.stack([images[number] for number in numbers.tolist()])
+
+
+def _past(
+    end: int, numbers: NDArray[np.int64], file: Source, inside: range | None, source: Source
+) -> NDArray[np.int64]:
+    """:func:`_around` the ``end`` of a file, which is remembered."""
+    if key := file_key(file):
+        _ends[key] = end
+    return _around(numbers, end, inside, source)
 
 
 def _around(
