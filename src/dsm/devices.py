@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-import torch.utils.deterministic as deterministic_memory
 
 from dsm.workers import usable_cores
 
@@ -66,16 +66,17 @@ def algorithms(device_type: str, *, deterministic: bool) -> Iterator[None]:
     cudnn = torch.backends.cudnn
     before, benchmark = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = deterministic_memory.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     if device_type == "cuda":
         cudnn.benchmark = not deterministic
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
-            deterministic_memory.fill_uninitialized_memory = False  # nothing here reads such memory
+            memory.fill_uninitialized_memory = False  # nothing here reads such memory
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warns)
-        deterministic_memory.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
         cudnn.benchmark = benchmark

@@ -39,7 +39,8 @@ def doctor(config: DoctorConfig) -> Result:
     device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
     if device.type == "cuda":
-        table.add_row("cuDNN", cudnn_note(torch.__version__, torch.backends.cudnn.version()))
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        table.add_row("cuDNN", cudnn_note(torch.__version__, cudnn))
     fast = fast_in_bf16(device.type)
     table.add_row("bfloat16", "fast: --precision bf16" if fast else "slow: keep --precision fp32")
     for codec, mode in (("h264", "r"), ("libx264", "w")):
