@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from dsm.train.config import MonitorConfig
 from dsm.train.health import PATIENCE, Health
 from dsm.train.monitor import look, watched_videos
 from dsm.train.pretrain import pretrain
+from dsm.train.watching import Watch
 
 
 def test_health_equals_a_hand_computation() -> None:
@@ -109,6 +111,25 @@ def test_without_a_list_the_balance_selects_the_best_checkpoint(
     assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["step"] == best["step"]
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
     assert not (unwatched / "checkpoints" / "best.pt").exists()
+
+
+def test_an_evaluation_compiles_nothing(scenes: Path) -> None:
+    """A compiled encoder would be compiled again, for evaluation mode and other batches."""
+
+    def compiles(*_: object) -> None:
+        pytest.fail("compiled for an evaluation")
+
+    method = nn.Module()
+    method.query = nn.Module()
+    method.query.encoder = nn.Linear(2, 1)
+    method.query.encoder.compile(backend=compiles)
+
+    def ask(of: Any, tell: Any) -> dict[str, float]:
+        return {"score": float(of.eval().query.encoder(torch.ones(1, 2)).detach())}
+
+    watch = Watch(ask, every=1, best="score", videos=read_list(scenes / "train.txt"))
+    assert "score" in watch.ask_aside(method, lambda _: None)
+    assert method.training
 
 
 def test_a_duplicate_in_a_monitored_list_is_not_its_own_neighbour(scenes: Path, tmp_path: Path) -> None:
