@@ -24,7 +24,7 @@ from dsm.video.damage import Damage, note, note_text
 from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import every_frame
 from dsm.video.kept_open import FileKey, Remembered, file_key, kept_open
-from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes, length_by_keyframes, timeline
+from dsm.video.keyframes import Untrusted, counted, frames_by_keyframes, timeline
 from dsm.video.pack import find_member, in_pack, read_packed
 from dsm.video.segments import segment_of
 from dsm.video.settings import Decoder
@@ -38,7 +38,7 @@ from dsm.video.source import (
     video_at_hand,
     video_stream,
 )
-from dsm.video.times import count_packets, segment_frames
+from dsm.video.times import count_packets, length_by_table, segment_frames
 
 
 def read_by_torchcodec(
@@ -221,7 +221,7 @@ def read_frames(
     try:
         with kept_open(file) as video:
             if numbers.max() >= timeline(video.container, file, video.key).packets:
-                end = length_by_keyframes(video, file, deadline)
+                end = length_by_table(video, file, deadline)
                 numbers = numbers if end is None else _past(end, numbers, file, inside, source)
                 video.used = True
             convert = Converter(short_side, *video.size)

@@ -41,7 +41,7 @@ _CODECS = frozenset(
 )
 # These containers list all packets in their header.
 _INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "avi"))
-_SCANNED = frozenset(("matroska,webm",))
+SCANNED = frozenset(("matroska,webm",))
 # No codec shows a frame more than 16 frames after it was decoded.
 _REORDER = 16
 # The start code of a picture in MPEG-4, the type of a B-frame, and the size below which a picture is skipped.
@@ -113,7 +113,7 @@ def _find(container: InputContainer, source: Source, key: FileKey | None) -> Tim
         flags = [(one.timestamp, one.is_keyframe, one.is_discard or not one.size) for one in entries]
         inside = sum(one.pos + one.size <= key[2] for one in entries) if key else len(entries)
         return _from_flags(flags, float(stream.time_base or 0), inside)
-    return _scan(source) if container.format.name in _SCANNED and key else None
+    return _scan(source) if container.format.name in SCANNED and key else None
 
 
 def counted(source: Source) -> int:
@@ -175,23 +175,6 @@ def frames_by_keyframes(
             waiting = {order[number - begin]: number for number in numbers}
             yield from _wanted_frames(codec, packets, order, waiting, avi, deadline)
             codec.flush_buffers()
-
-
-def length_by_keyframes(video: OpenVideo, source: Source, deadline: Deadline) -> int | None:
-    """The number of frames of a file that follows the rules, without decoding it all; None if that is unsure.
-
-    Its table says it, if the last frame can be decoded and its number in order follows from its packet, as it
-    does but for MPEG-4 in an avi.
-
-    Raises:
-        Untrusted: the file breaks a rule.
-    """
-    line = timeline(video.container, source, video.key)
-    codec = video_stream(video.container).codec_context.name
-    if line.inside < line.packets or (video.container.format.name == "avi" and codec == "mpeg4"):
-        return None
-    found = [number for number, _ in frames_by_keyframes(video, source, [line.packets - 1], deadline)]
-    return line.packets if found else None
 
 
 def _wanted_frames(

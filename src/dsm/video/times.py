@@ -11,11 +11,12 @@ from dsm.storage.objects import facts_of
 from dsm.video.clock import Part, Times, parts_of, seconds_of
 from dsm.video.containers import is_one_riff, tables_of
 from dsm.video.frame_folder import is_folder
-from dsm.video.kept_open import kept_open
-from dsm.video.keyframes import Untrusted, timeline
+from dsm.video.kept_open import OpenVideo, kept_open
+from dsm.video.keyframes import SCANNED, Untrusted, frames_by_keyframes, timeline
 from dsm.video.pack import in_pack, packed_times
 from dsm.video.segments import Segment, frames_between, segment_of
 from dsm.video.source import (
+    Deadline,
     MissingVideoError,
     Source,
     VideoError,
@@ -54,6 +55,24 @@ def _listed_packets(container: InputContainer) -> int:
         return 0
     whole = all(one.size and not one.is_discard and one.pos + one.size <= size for one in entries)
     return len(entries) if whole else 0
+
+
+def length_by_table(video: OpenVideo, source: Source, deadline: Deadline) -> int | None:
+    """The number of frames of a file, as decoding it all would give; None if only that can tell.
+
+    Its complete table says it, if the last frame can be decoded and frames are numbered by their packets, as
+    they are but for MPEG-4 in an avi. A fragmented mp4 has no complete table.
+
+    Raises:
+        Untrusted: the file breaks a rule of ``keyframes.py``.
+    """
+    packets = timeline(video.container, source, video.key).packets
+    listed = video.container.format.name in SCANNED or _listed_packets(video.container) == packets
+    codec = video_stream(video.container).codec_context.name
+    if not listed or (video.container.format.name == "avi" and codec == "mpeg4"):
+        return None
+    found = [number for number, _ in frames_by_keyframes(video, source, [packets - 1], deadline)]
+    return packets if found else None
 
 
 def shown_packets(container: InputContainer) -> list[int | None]:
