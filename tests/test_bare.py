@@ -16,6 +16,7 @@ from dsm.models.export import build_filled
 from dsm.models.foreign import find_encoder
 from dsm.models.weights import load_weights
 from dsm.models.zoo import create_model
+from dsm.verbs.weights import inspect
 
 VIT = {"num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_size": 768}
 LARGE = {"num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "hidden_size": 1024}
@@ -187,10 +188,46 @@ def test_own_files_of_videomae_and_timesformer_are_read(tmp_path: Path) -> None:
     loaded = load_weights(tmp_path / "t.pyth")
     ours = loaded.module.encoder
     assert loaded.config["clip"] == {"frames": 4, "stride": 4, "resize": 32, "size": 32}
+    assert loaded.config["pictures"] == {"mean": [0.45] * 3, "std": [0.225] * 3}
     clip = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         expected = model(clip.transpose(1, 2)).last_hidden_state[:, 0]
         assert torch.allclose(ours(clip), expected, atol=1e-6)
+
+
+def test_the_same_width_has_other_heads_in_another_project(tmp_path: Path) -> None:
+    zeros = {  # VideoMAE v2, giant
+        "patch_embed.proj.weight": (1408, 3, 2, 14, 14), "blocks.0.attn.q_bias": (1408,),
+        "blocks.39.norm1.weight": (1408,), "blocks.0.mlp.fc1.weight": (6144, 1408),
+    }  # fmt: skip
+    found = recognise_transformer({"": {name: torch.zeros(()).expand(s) for name, s in zeros.items()}})
+    assert found is not None
+    assert found.naming.project == "VideoMAE's own code"
+    wanted = {"num_attention_heads": 16, "num_hidden_layers": 40, "patch_size": 14, "intermediate_size": 6144}
+    assert wanted.items() <= found.settings.items()
+    zeros = {
+        "patch_embed.proj.weight": (1408, 3, 2, 16, 16), "blocks.0.attn.qkv.weight": (4224, 1408),
+        "blocks.39.norm1.weight": (1408,), "blocks.0.mlp.fc1.weight": (6144, 1408),
+    }  # fmt: skip
+    found = recognise_transformer({"": {name: torch.zeros(()).expand(s) for name, s in zeros.items()}})
+    assert found is not None
+    assert {"heads": 22, "depth": 40}.items() <= found.settings.items()
+
+
+def test_names_with_shapes_of_another_network_are_passed_over() -> None:
+    own = {
+        "patch_embed.proj.weight": (192, 3, 2, 16, 16), "blocks.0.attn.q_bias": (192,),
+        "blocks.0.mlp.fc1.weight": (64, 192),
+    }  # fmt: skip
+    assert recognise_transformer({"": {name: torch.zeros(shape) for name, shape in own.items()}})
+    vivit = {
+        "embeddings.patch_embeddings.projection.weight": (192, 3, 2, 300, 300),
+        "embeddings.cls_token": (1, 1, 192), "embeddings.position_embeddings": (1, 9, 192),
+        "encoder.layer.0.intermediate.dense.weight": (64, 192),
+    }  # fmt: skip
+    for shapes in ({**own, "blocks.0.attn.qkv.weight": ()}, {**own, "blocks.0.mlp.fc1.weight": ()}, vivit):
+        tensors = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+        assert recognise_transformer({"": tensors}) is None
 
 
 def in_mmaction2(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -285,6 +322,7 @@ def test_own_files_of_vjepa_2_give_the_features_of_transformers(tmp_path: Path) 
     student = {name: torch.zeros_like(t) for name, t in named.items()}
     positions = {"module.backbone.pos_embed": torch.zeros(1, 32 * 24 * 24, 192)}
     torch.save({"encoder": student, "target_encoder": {**named, **positions}, "epoch": 1}, tmp_path / "v.pt")
+    assert "features: the mean of the tokens" in str(inspect(file=str(tmp_path / "v.pt")).tables[0])
     loaded = load_weights(tmp_path / "v.pt")
     assert loaded.report is not None
     assert loaded.report.place == "target_encoder.module.backbone"

@@ -26,11 +26,13 @@ from dsm.evaluate.extract import to_input
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.search import QueryEncoder
 from dsm.methods.settings import ClassifyConfig
+from dsm.models.families import IMAGENET
 from dsm.models.fetch import read_preprocessor
 from dsm.models.foreign import Renormalized
 from dsm.models.preprocessor import parse_preprocessor
 from dsm.models.weights import load_classifier, load_weights
 from dsm.models.zoo import create_model
+from dsm.train.config import MonitorConfig
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
 from dsm.verbs.export import _front_matter
@@ -206,7 +208,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(theirs: Path, tmp_path: 
     (theirs / "config.json").unlink()
     refused("has no config.json")
     refused("neither a folder", f"hf:{tmp_path / 'nothing'}")
-    refused("neither a file nor one of", "tv:r3d_81")
+    refused("no such file, and no model of that name; did you mean 'r3d_18'", "tv:r3d_81")
 
 
 def test_a_config_cannot_choose_code(theirs: Path) -> None:
@@ -269,15 +271,19 @@ def test_an_index_of_a_stranger_fetches_nothing(scenes: Path, tmp_path: Path) ->
             workers=0)  # fmt: skip
     index = load_features(tmp_path / "i.npz")
     index = replace(index, meta={**index.meta, "weights": "hf:some/where"})
-    with pytest.raises(UserError, match="--weights hf:some/where fetches it"):
+    with pytest.raises(UserError, match="add --weights hf:some/where to use it"):
         QueryEncoder(index)
 
 
 def test_a_folder_for_a_hub_is_read_back_to_the_last_bit(scenes: Path, tmp_path: Path) -> None:
     run = pretrain(small_run(scenes, tmp_path / "run", steps=2))
+    own = tmp_path / "shared" / "model.safetensors.md"
+    own.parent.mkdir()
+    own.write_text("mine")
     export(weights=run, out=tmp_path / "shared", to="hub", head="projection")
+    assert own.read_text() == "mine"
     assert {file.name for file in (tmp_path / "shared").iterdir()} == {
-        "model.safetensors", "config.json", "README.md",
+        "model.safetensors", "config.json", "README.md", own.name,
     }  # fmt: skip
     assert json.loads((tmp_path / "shared" / "config.json").read_text())["model_type"] == "dsm"
     card = (tmp_path / "shared" / "README.md").read_text()
@@ -309,10 +315,34 @@ def test_a_card_for_a_hub_names_the_base_model_and_a_stated_licence(tmp_path: Pa
     for begun_with, line in (("hf:some/where", "base_model: some/where"), ("none", ""), ("hf:a/b\nx: y", "")):
         record = {"config": {"weights": begun_with}, "command": "", "versions": {}, "revision": ""}
         (run / "config.json").write_text(json.dumps(record))
-        text = _front_matter(ExportConfig(str(run), tmp_path / "out"))
+        text = _front_matter(ExportConfig(str(run), tmp_path / "out"), {})
         assert ("base_model" in text) == bool(line)
         assert line in text
         assert "license" not in text
+
+
+def test_the_base_model_is_known_after_several_trainings_and_exports(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    save_published("videomae", tmp_path / "theirs")
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_args, **_more: str(tmp_path / "theirs"))
+    clip = clip_of({"frames": FRAMES, "stride": 2, "resize": RESIZE, "size": SIZE})
+
+    def trained(weights: str, name: str) -> str:
+        config = small_run(
+            scenes, tmp_path / name, weights=weights, steps=1, clip=clip, monitor=MonitorConfig(videos=0)
+        )
+        return str(pretrain(config))
+
+    first = trained("hf:some/where", "a")
+    export(weights=first, out=tmp_path / "a.safetensors")
+    second = trained(str(tmp_path / "a.safetensors"), "b")
+    export(weights=second, out=tmp_path / "b.safetensors")
+    for weights in (second, str(tmp_path / "b.safetensors")):
+        export(weights=weights, out=tmp_path / "shared", to="hub", overwrite=True)
+        front = (tmp_path / "shared" / "README.md").read_text().split("---\n")[1]
+        assert "base_model: some/where\n" in front
 
 
 def needs(module: str) -> Any:
@@ -331,8 +361,7 @@ def test_clips_are_those_of_processors_that_need_torchvision(name: str, tmp_path
     processor = getattr(transformers, name)(**made)
     processor.save_pretrained(tmp_path)
     said = read_preprocessor(tmp_path, name)
-    pictures = parse_preprocessor(said)
-    assert pictures.normalization is not None
+    pictures = parse_preprocessor(said, IMAGENET)
     assert pictures.size is not None
     resize = pictures.resize or pictures.size
     assert (pictures.size, resize) == ((32, 36) if name == "VJEPA2VideoProcessor" else (40, 40))

@@ -28,9 +28,14 @@ LIBRARIES = ("tv", "hf", "timm")
 
 
 def published(weights: str | Path) -> tuple[str, str] | None:
-    """The library and the rest of weights such as ``hf:facebook/vjepa2-vitl-fpc64-256``; None for a path."""
+    """The library and the rest of weights such as ``hf:facebook/vjepa2-vitl-fpc64-256``; None for a path.
+
+    In ``hf:~/models/x`` the home folder is put for ``~``, which shells do only at the start of a word.
+    """
     library, mark, what = str(weights).partition(":")
-    return (library, what) if mark and what and library in LIBRARIES else None
+    if not mark or not what or library not in LIBRARIES:
+        return None
+    return library, str(Path(what).expanduser()) if what.startswith("~/") else what
 
 
 MOTION = "motion"

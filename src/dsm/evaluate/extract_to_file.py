@@ -316,7 +316,7 @@ def extraction_of(
     encoder: nn.Module, videos: VideoList, clip: ClipConfig, settings: ExtractSettings
 ) -> dict[str, Any]:
     """What the rows of an extraction depend on: encoder, list, clips and settings, as JSON types."""
-    # Identify the encoder by its weights, not its name: a run's weights change while it trains.
+    # Identify the encoder by what it computes, not its name: a run's weights change while it trains.
     made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
     return made_by | lasting(settings)
 
@@ -331,8 +331,11 @@ def differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def digest(encoder: nn.Module) -> str:
-    """A fingerprint of an encoder's tensors."""
+    """A fingerprint of an encoder: its tensors, and what its modules note in ``not_in_tensors``."""
     sha = hashlib.sha256()
+    for module in encoder.modules():
+        if settings := getattr(module, "not_in_tensors", None):
+            sha.update(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in encoder.state_dict().items():
         sha.update(name.encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -8,7 +8,7 @@ a clip's feature is the mean over its frames. Weights are random here; ``hub.py`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -56,9 +56,12 @@ class TokenEncoder(nn.Module):
         self._sides = (1, 1, 1)
         width = int(self._config.hidden_size)
         self.feature_dim = int(self._config.mit_hidden_size) if _is_xclip(config) else width
+        self.not_in_tensors = _changes(config.model_type, self._config)
+        if readout != family.readout:
+            self.not_in_tensors["readout"] = readout
         self.norm = nn.LayerNorm(width) if readout == "mean-norm" else nn.Identity()
         for name, parameter in model.named_parameters():  # or several processes would wait for gradients
-            if any(name.startswith(part) or f".{part}" in name for part in family.unused):
+            if family.is_unused(name):
                 parameter.requires_grad_(False)
         if readout in ("class", "pooled"):
             # Nothing uses the map after the last layer, so it is exposed before it.
@@ -121,15 +124,26 @@ class TokenEncoder(nn.Module):
         return t, h, w
 
 
+def _changes(name: str, config: Any) -> dict[str, Any]:
+    """The settings of a model type that differ from its defaults; some, such as heads, are in no tensor."""
+    known = known_settings(name)
+    return {one: value for one, value in config.to_diff_dict().items() if one in known}
+
+
 def _is_xclip(config: Any) -> bool:
     return getattr(config, "model_type", "") == "xclip"
 
 
 class HeadlessEncoder(nn.Module):
-    """A model of torchvision without its classifier: clips (B, C, T, H, W) -> (B, D)."""
+    """A model of torchvision without its classifier: clips (B, C, T, H, W) -> (B, D).
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        made_by: the model's name and settings.
+    """
+
+    def __init__(self, model: nn.Module, made_by: Mapping[str, Any]) -> None:
         super().__init__()
+        self.not_in_tensors = dict(made_by)
         name = next(name for name in _CLASSIFIERS if hasattr(model, name))
         layers = [one for one in getattr(model, name).modules() if isinstance(one, nn.Linear | nn.Conv3d)]
         self.feature_dim = layers[-1].weight.shape[1]
@@ -142,16 +156,26 @@ class HeadlessEncoder(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """An image model of timm: clips (B, C, T, H, W) -> (B, D), the mean over frames."""
+    """An image model of timm: clips (B, C, T, H, W) -> (B, D), the mean over frames.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        made_by: the model's name and settings.
+    """
+
+    def __init__(self, model: nn.Module, made_by: Mapping[str, Any]) -> None:
         super().__init__()
+        self.not_in_tensors = dict(made_by)
         self.model = model
         self.feature_dim = int(model.num_features)  # type: ignore[arg-type]
 
     def forward(self, clip: Tensor) -> Tensor:
         features: Tensor = self.model(clip.transpose(1, 2).flatten(0, 1))
         return _mean_of_frames(features, clip)
+
+    @property
+    def blocks(self) -> nn.Sequential | None:
+        """The layers that tokens pass through, which timm's transformers call so; None for other models."""
+        return cast("nn.Sequential | None", getattr(self.model, "blocks", None))
 
 
 def _mean_of_frames(features: Tensor, clip: Tensor) -> Tensor:
@@ -171,7 +195,8 @@ def create_torchvision(name: str, **settings: Any) -> nn.Module:
     if name not in names:
         raise UserError(f"torchvision has no video model '{name}'{did_you_mean(name, names)}")
     _only_colours("tv:" + name, settings)
-    return HeadlessEncoder(_built("tv:" + name, lambda: library.get_model(name, weights=None, **settings)))
+    model = _built("tv:" + name, lambda: library.get_model(name, weights=None, **settings))
+    return HeadlessEncoder(model, {"name": name, **settings})
 
 
 def create_timm(name: str, **settings: Any) -> nn.Module:
@@ -180,18 +205,27 @@ def create_timm(name: str, **settings: Any) -> nn.Module:
     Raises:
         UserError: timm is not installed, has no such model, or rejects these settings.
     """
-    library = _library("timm", "timm")
-    if not library.is_model(name):
-        raise UserError(f"timm has no model '{name}'{did_you_mean(name, library.list_models())}")
+    library = timm_with(name)
     _only_colours("timm:" + name, settings)
     for one in settings.keys() - set(TIMM_SETTINGS):
         raise UserError(
             f"timm:{name} has no setting '{one}' that dsm passes on{did_you_mean(one, TIMM_SETTINGS)}"
         )
     make = library.create_model
-    return FrameEncoder(
-        _built("timm:" + name, lambda: make(name, pretrained=False, num_classes=0, **settings))
-    )
+    model = _built("timm:" + name, lambda: make(name, pretrained=False, num_classes=0, **settings))
+    return FrameEncoder(model, {"name": name, **settings})
+
+
+def timm_with(name: str) -> Any:
+    """The library timm, which has a model of this name.
+
+    Raises:
+        UserError: it is not installed, or has no such model.
+    """
+    library = _library("timm", "timm")
+    if not library.is_model(name):
+        raise UserError(f"timm has no model '{name}'{did_you_mean(name, library.list_models())}")
+    return library
 
 
 TIMM_SETTINGS = (

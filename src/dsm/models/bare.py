@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -23,11 +23,18 @@ from dsm.models.preprocessor import Pictures
 from dsm.models.sources import Normalization, Rename, renamed
 from dsm.models.vjepa import PATCH, VJepa
 from dsm.models.zoo import create_model
+from dsm.render import MEAN, STD
 
 Tensors = Mapping[str, Tensor]
 Settings = dict[str, Any]
-_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
-"""Number of heads by width, for the published sizes: shapes do not reveal it."""
+_VIT_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+_VJEPA_HEADS = {**_VIT_HEADS, 1408: 22, 1664: 26}
+_TIMESFORMER_PICTURES = Normalization((MEAN, MEAN, MEAN), (STD, STD, STD))
+"""The default of TimeSformer's own code, which is also that of dsm."""
+
+
+def _unchanged(tensors: Tensors) -> dict[str, Tensor]:
+    return dict(tensors)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,18 @@ class Naming:
     """Names that rule it out: they belong to others."""
     normalization: Normalization | None = None
     """Normalisation; None for the family's."""
+    heads: Mapping[int, int] = field(default_factory=lambda: _VIT_HEADS)
+    """Number of heads by width, for the published sizes: shapes do not reveal it."""
+    finish: Callable[[Tensors], dict[str, Tensor]] = _unchanged
+    """Changes the renamed tensors further."""
+
+    def settings_of(self, tensors: Tensors) -> Settings:
+        """The settings of the network with these renamed tensors; without ``heads`` for an unknown width."""
+        settings = self.sizes(tensors)
+        width, name = settings.get("hidden_size"), "num_attention_heads"
+        if width is None:  # of our own network
+            width, name = settings["width"], "heads"
+        return {**settings, name: self.heads[width]} if width in self.heads else settings
 
 
 def _layers(tensors: Tensors, row: str) -> int:
@@ -71,7 +90,6 @@ def _common(t: Tensors, row: str = "encoder.layer", inner: str = "intermediate.d
     return _known(
         hidden_size=stem[0],
         num_hidden_layers=_layers(t, row),
-        num_attention_heads=_HEADS.get(stem[0]),
         intermediate_size=t[f"{row}.0.{inner}"].shape[0],
         num_channels=stem[1],
         patch_size=stem[-1],
@@ -109,7 +127,6 @@ def _xclip(t: Tensors) -> Settings:
     return _known(
         hidden_size=stem[0],
         num_hidden_layers=_layers(t, r"vision_model\.encoder\.layers"),
-        num_attention_heads=_HEADS.get(stem[0]),
         intermediate_size=t["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
         patch_size=stem[-1],
         image_size=_side(places, stem[-1]),
@@ -128,10 +145,26 @@ def _vjepa(t: Tensors) -> Settings:
         in_channels=stem[1],
         width=stem[0],
         depth=_layers(t, r"stages\.block"),
-        heads=_HEADS.get(stem[0]),
         hidden=t["stages.block0.mlp.fc1.weight"].shape[0],
         version="2.1" if "stages.patches.offset" in t else "2",
     )
+
+
+def _split(tensors: Tensors) -> dict[str, Tensor]:
+    """Split combined weights of query, key and value into three tensors."""
+    whole = ".attention.attention.qkv.weight"
+    split = {name: t for name, t in tensors.items() if not name.endswith(whole)}
+    for name in tensors.keys() - split.keys():
+        for part, piece in zip(("query", "key", "value"), tensors[name].chunk(3), strict=True):
+            split[name.replace("qkv", part)] = piece
+    return split
+
+
+def _last_norm(tensors: Tensors) -> dict[str, Tensor]:
+    """Keep only the last of 2.1's norms at four depths: it normalises the features."""
+    norms = _layers(tensors, "norms_block")
+    last = f"norms_block.{norms - 1}."
+    return {name.replace(last, "stages.norm.norm."): t for name, t in tensors.items()}
 
 
 _ATTENTION: tuple[Rename, ...] = (
@@ -145,6 +178,7 @@ _ATTENTION: tuple[Rename, ...] = (
     (r"\.attn\.proj\.", ".attention.output.dense."),
     (r"\.attn\.([qv]_bias)$", r".attention.attention.\1"),
     (r"^norm\.", "layernorm."),
+    (r"^head\.", "classifier."),
 )
 _TIMESFORMER: tuple[Rename, ...] = (
     *_ATTENTION,
@@ -190,23 +224,24 @@ _MMACTION = r"patch_embed\.projection\.weight"
 
 NAMINGS: tuple[Naming, ...] = (
     Naming("transformers", "videomae", _HF, ("encoder.layer.0.attention.attention.query.weight",), _videomae,
-           not_marks=("embeddings.cls_token",)),
+           not_marks=("embeddings.cls_token",), finish=_split),
     Naming("transformers", "timesformer", _HF, ("embeddings.time_embeddings",), _timesformer),
     Naming("transformers", "vivit", _HF, ("embeddings.cls_token", "embeddings.position_embeddings"), _vivit,
            not_marks=("embeddings.time_embeddings",)),
     Naming("transformers", "xclip", r"vision_model\.embeddings\.patch_embedding\.weight",
            ("mit.position_embedding",), _xclip),
     Naming("VideoMAE's own code", "videomae", _OWN, ("encoder.layer.0.attention.attention.q_bias",),
-           _videomae_own, _ATTENTION),
+           _videomae_own, _ATTENTION, finish=_split),
     Naming("TimeSformer's own code", "timesformer", _OWN, ("embeddings.time_embeddings",), _timesformer,
-           _TIMESFORMER),
+           _TIMESFORMER, normalization=_TIMESFORMER_PICTURES),
     Naming("mmaction2", "videomae", _MMACTION, ("encoder.layer.0.attention.attention.q_bias",), _videomae_own,
-           _MMACTION_VIDEOMAE),
+           _MMACTION_VIDEOMAE, finish=_split),
     Naming("mmaction2", "timesformer", _MMACTION,
            ("embeddings.time_embeddings", "encoder.layer.0.temporal_dense.weight"), _timesformer,
            _MMACTION_TIMESFORMER, normalization=HALF),
     Naming("V-JEPA 2's own code", "vjepa2.pt", _OWN, ("stages.block0.attn.qkv.weight",), _vjepa, _VJEPA,
-           not_marks=("cls_token", "stages.block0.attn.q_bias", "stages.block0.ls1.gamma")),
+           not_marks=("cls_token", "stages.block0.attn.q_bias", "stages.block0.ls1.gamma"),
+           heads=_VJEPA_HEADS, finish=_last_norm),
 )  # fmt: skip
 _TRAILS = ("target_encoder", "ema_encoder")
 """In V-JEPA's files, the moving average of the trained encoder, which its authors use."""
@@ -248,6 +283,10 @@ def recognise_transformer(places: Mapping[str, dict[str, Tensor]], choice: str =
     return replace(found[0], others=others)
 
 
+_BESIDE = ("fc_norm.weight", "fc_norm.bias", "classifier.weight")
+"""Tensors of a classifier, stored beside the encoder, that say how its tokens become a vector."""
+
+
 def _in_place(nest: str, tensors: Tensors) -> Iterator[Found]:
     for naming in NAMINGS:
         for stem in tensors:
@@ -263,36 +302,16 @@ def _in_place(nest: str, tensors: Tensors) -> Iterator[Found]:
             if any(mark not in ours for mark in naming.marks) or ours.keys() & set(naming.not_marks):
                 continue
             outer = prefix[1].rpartition(".")[0].rpartition(".")[0]
-            for part in ("fc_norm.weight", "fc_norm.bias"):  # of a classifier, stored beside the encoder
+            for part in _BESIDE:
                 whole = f"{outer}.{part}" if outer else part
                 if part not in ours and whole in tensors:
                     ours[part] = tensors[whole]
-            if naming.kind == "videomae":
-                ours = _split(ours)
-            if naming.kind == "vjepa2.pt":
-                ours = _last_norm(ours)
             try:
-                settings = naming.sizes(ours)
-            except (KeyError, IndexError, ValueError):
-                continue
+                ours = naming.finish(ours)
+                settings = naming.settings_of(ours)
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+                continue  # shapes of another network
             yield Found(naming, nest, prefix[1], ours, settings)
-
-
-def _split(tensors: Tensors) -> dict[str, Tensor]:
-    """Split combined weights of query, key and value into three tensors."""
-    whole = ".attention.attention.qkv.weight"
-    split = {name: t for name, t in tensors.items() if not name.endswith(whole)}
-    for name in tensors.keys() - split.keys():
-        for part, piece in zip(("query", "key", "value"), tensors[name].chunk(3), strict=True):
-            split[name.replace("qkv", part)] = piece
-    return split
-
-
-def _last_norm(tensors: Tensors) -> dict[str, Tensor]:
-    """Keep only the last of 2.1's norms at four depths: it normalises the features."""
-    norms = _layers(tensors, "norms_block")
-    last = f"norms_block.{norms - 1}."
-    return {name.replace(last, "stages.norm.norm."): t for name, t in tensors.items()}
 
 
 def build_found(found: Found, *, name: str, partial: bool = False) -> Published:
@@ -302,8 +321,8 @@ def build_found(found: Found, *, name: str, partial: bool = False) -> Published:
         UserError: its sizes cannot be determined, it only looks alike, or it lacks weights.
     """
     naming, settings = found.naming, found.settings
-    width = settings.get("hidden_size", settings.get("width"))
-    if width not in _HEADS:
+    if not settings.keys() & {"heads", "num_attention_heads"}:
+        width = settings.get("hidden_size", settings.get("width"))
         raise UserError(
             f"{name}: looks like {naming.kind} of {naming.project}, but its width of {width} does not "
             "determine the number of heads; give the folder with its config.json: hf:FOLDER."
@@ -325,7 +344,7 @@ def _build_vjepa(found: Found, name: str) -> Published:
     tensors, settings = found.tensors, found.settings
     frames, side = 64, 384 if settings["version"] == "2.1" else 256
     positions = tensors.get("pos_embed")  # version 2 keeps it, unused
-    if positions is not None and settings["version"] == "2":
+    if positions is not None and positions.dim() == 3 and settings["version"] == "2":
         places = positions.shape[1]
         # 8 x 14 x 14 and 8 x 24 x 24: 16 frames of 224 and 384 pixels.
         if places in (1568, 4608) or tensors["stages.patches.proj.weight"].shape[-1] != PATCH:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from dsm.models.sources import Normalization
 
 Readout = Literal["mean", "mean-norm", "class", "pooled"]
-"""How tokens become a vector: their mean; their mean and a norm; the class token; the model's own pooling."""
+"""How tokens become a vector: their mean; their mean and a norm; the first token, which is the class token
+where a model has one; the model's own pooling."""
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -36,6 +37,11 @@ class Family:
     """Normalisation, unless a preprocessor gives another."""
     resize: int | None = None
     """Shorter side before a crop of 224, unless a preprocessor gives another; None: the crop's side."""
+    classifier: bool = False
+    """Whether its classifier in transformers is a linear layer on a normalised mean or on the first token,
+    the features of the readouts ``mean-norm`` and ``class``."""
+    signed: bool = False
+    """Whether its processor maps pixels to [-1, 1], not to [0, 1], before it subtracts a mean."""
     image: bool = False
     """An image model: processes each frame by itself and averages over frames, so it ignores motion."""
     stride: int | Mapping[int, int] = 4
@@ -58,9 +64,13 @@ class Family:
     slim: Mapping[str, Any] = field(default_factory=dict)
     """Settings that shrink parts which features do not depend on."""
 
+    def is_unused(self, tensor: str) -> bool:
+        """Whether a tensor of this name belongs to one of the ``unused`` parts."""
+        return any(tensor.startswith(part) or f".{part}" in tensor for part in self.unused)
+
 
 FAMILIES: dict[str, Family] = {
-    "videomae": Family("VideoMAEConfig", "VideoMAEModel", "mean", IMAGENET),
+    "videomae": Family("VideoMAEConfig", "VideoMAEModel", "mean", IMAGENET, classifier=True),
     "vjepa2": Family(
         "VJEPA2Config", "VJEPA2Model", "mean", IMAGENET, 256, stride={64: 2},
         frames="frames_per_clip", size="crop_size", channels="in_chans", pictures="pixel_values_videos",
@@ -68,9 +78,12 @@ FAMILIES: dict[str, Family] = {
         slim={"pred_num_hidden_layers": 0, "pred_hidden_size": 24, "pred_num_attention_heads": 1},
     ),
     "timesformer": Family(
-        "TimesformerConfig", "TimesformerModel", "class", IMAGENET, stride={8: 32, 16: 16}
+        "TimesformerConfig", "TimesformerModel", "class", IMAGENET, classifier=True,
+        stride={8: 32, 16: 16},
     ),
-    "vivit": Family("VivitConfig", "VivitModel", "class", VIVIT, 256, stride=2),
+    "vivit": Family(
+        "VivitConfig", "VivitModel", "class", VIVIT, 256, classifier=True, signed=True, stride=2
+    ),
     "xclip": Family(
         "XCLIPConfig", "XCLIPModel", "pooled", IMAGENET, stride=8, part="vision_config",
         unused=("text_model", "text_projection", "prompts", "logit_scale"),
@@ -102,11 +115,11 @@ def clip_settings(
     """The clips that a model takes, as fields of :class:`dsm.data.settings.ClipConfig`.
 
     Args:
-        settings: the model's own; a setting that is missing has the family's default.
+        settings: the network's, with the family's defaults for those that its ``config.json`` leaves out.
         size, resize: from its preprocessor; None if it does not give them.
     """
-    frames = FRAMES if family.image else int(settings.get(family.frames, 16))
-    size = size or int(settings.get(family.size, 224))
+    frames = FRAMES if family.image else int(settings[family.frames])
+    size = size or int(settings[family.size])
     if isinstance(family.stride, int):
         stride = family.stride
     else:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsm.errors import UserError, did_you_mean, first_line
+from dsm.errors import UserError, did_you_mean, first_line, machine_fault, sentence
 from dsm.extras import load_extra
+from dsm.inputs import published
 from dsm.limits import SETTINGS_BYTES
 from dsm.models.checkpoint_file import read_tensors
-from dsm.models.preprocessor import FILES
+from dsm.models.preprocessor import FILES, NESTED, PARTS
 from dsm.terminal import console
 from dsm.untrusted import read_json, read_text
 
@@ -27,37 +30,80 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def fetch(what: str, library: str, *, owner: str = "") -> Path:
-    """The folder of a published model: the given one, or the hub's or its cache's copy of an id.
+@dataclass(frozen=True)
+class Fetched:
+    """A published model on this machine."""
 
-    Settings are fetched first, so that weights are fetched only if the model will be accepted.
+    name: str
+    """As given: ``hf:facebook/vjepa2-vitl-fpc64-256``."""
+    folder: Path
+    settings: dict[str, Any]
+    """The content of its ``config.json``."""
+
+
+def fetch(
+    what: str, library: str, check: Callable[[dict[str, Any], str], object], *, owner: str = ""
+) -> Fetched:
+    """A published model: in the given folder, or the hub's or its cache's copy of an id.
 
     Args:
         what: a folder, or an id such as ``facebook/vjepa2-vitl-fpc64-256``.
         library: ``hf`` or ``timm``, for messages.
+        check: raises UserError if the model cannot be used, given its settings and name; weights are fetched
+            after it.
         owner: owner of ids that do not name one.
 
     Raises:
         UserError: there is no such folder or model, it may not be fetched, or there is no network and nothing
-            in the cache.
+            in the cache; or of ``check``.
     """
-    folder = Path(what)
+    name, folder = f"{library}:{what}", Path(what)
     if folder.is_dir():
-        return folder
+        settings = read_settings(folder / CONFIG, name)
+        check(settings, name)
+        return Fetched(name, folder, settings)
     if folder.exists() or not _ID.fullmatch(what) or what.startswith("."):
         raise UserError(
-            f"{library}:{what}: neither a folder (with {CONFIG} and {WHOLE}) nor an id on the hub, such as "
+            f"{name}: neither a folder (with {CONFIG} and {WHOLE}) nor an id on the hub, such as "
             "MCG-NJU/videomae-base."
         )
-    name = what if "/" in what or not owner else f"{owner}/{what}"
-    found = _from_hub(name, library, (CONFIG, *FILES))
-    read_settings(found / CONFIG, f"{library}:{what}")
-    return _from_hub(name, library, (CONFIG, *FILES, WHOLE, INDEX, SHARDS))
+    repository = what if "/" in what or not owner else f"{owner}/{what}"
+    about = (CONFIG, NESTED, *FILES)
+    with _explained(library, repository, "the model") as hub:
+        folder = Path(hub.snapshot_download(repository, allow_patterns=list(about)))
+    settings = read_settings(folder / CONFIG, name)
+    check(settings, name)
+    with _explained(library, repository, "its weights", shown=not console.quiet) as hub:
+        folder = Path(hub.snapshot_download(repository, allow_patterns=[*about, WHOLE, INDEX, SHARDS]))
+        if not ((folder / WHOLE).is_file() or (folder / INDEX).is_file()):
+            # Without a network, the hub's library gives what the cache has. Is there more?
+            hub.HfApi().list_repo_files(repository)
+    return Fetched(name, folder, settings)
 
 
 def is_hub_id(name: str) -> bool:
     """Whether a name is that of a model on the hub, ``OWNER/MODEL``."""
     return "/" in name and _ID.fullmatch(name) is not None and not name.startswith(".")
+
+
+def origin_of(weights: str, about: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of the published model that weights are, or began with: ``base_model``, its id on the
+    hub, and ``license``, as its folder states it.
+
+    Args:
+        about: what the weights record about themselves; it is not trusted.
+    """
+    base, licence = str(about.get("base_model", "")), str(about.get("license", ""))
+    library, what = published(weights) or ("", "")
+    if library == "hf" and Path(what).is_dir():
+        licence = stated_licence(Path(what)) or licence
+    elif library == "hf":
+        base = what
+    known = {"base_model": base} if is_hub_id(base) else {}
+    return {**known, "license": licence} if re.fullmatch(_LICENCE, licence) else known
+
+
+_LICENCE = r"[\w.-]{1,50}"
 
 
 def stated_licence(folder: Path) -> str | None:
@@ -67,41 +113,56 @@ def stated_licence(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     front = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
-    found = front and re.search(r"^license: *([\w.-]{1,50})\s*$", front[1], re.MULTILINE)
+    found = front and re.search(rf"^license: *({_LICENCE})\s*$", front[1], re.MULTILINE)
     return found[1] if found else None
 
 
-def _from_hub(name: str, library: str, files: Sequence[str]) -> Path:
+@contextmanager
+def _explained(library: str, repository: str, wanted: str, *, shown: bool = False) -> Iterator[Any]:
+    """The hub's library, whose errors become one sentence.
+
+    Args:
+        wanted: what is fetched, for messages.
+        shown: show a progress bar, for slow downloads.
+    """
     hub, errors, utils = (
         load_extra(f"huggingface_hub{part}", "transformers", package="huggingface_hub", wanted_by="the hub")
         for part in ("", ".errors", ".utils")
     )
-    shown = WHOLE in files and not console.quiet  # a progress bar for slow downloads
+    name = f"{library}:{repository}"
     try:
         with nullcontext() if shown else _without_bars(utils):
-            return Path(hub.snapshot_download(name, allow_patterns=list(files)))
+            yield hub
     except errors.GatedRepoError:
         raise UserError(
-            f"{library}:{name} is gated; accept its terms on https://huggingface.co/{name}, then log in "
+            f"{name} is gated; accept its terms on https://huggingface.co/{repository}, then log in "
             "with `hf auth login`."
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"{library}:{name}: the hub has no such model; check its id, or if it is private, log in with "
+            f"{name}: the hub has no such model; check its id, or if it is private, log in with "
             "`hf auth login`."
         ) from None
+    except errors.HFValidationError as error:
+        raise UserError(f"{name}: is not an id of the hub ({first_line(error)[:200]}).") from None
     except errors.HfHubHTTPError as error:
-        raise UserError(f"{library}:{name}: the hub answered: {first_line(error)[:200]}.") from None
-    except (OSError, errors.EntryNotFoundError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{library}:{name}: the hub cannot be reached and its cache does not have the model "
-            f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
-            f"{library}:FOLDER."
-        ) from None
+        raise UserError(f"{name}: the hub answered: {first_line(error)[:200]}.") from None
     except (AttributeError, KeyError, TypeError) as error:  # a proxy's page, or another server
         raise UserError(
-            f"{library}:{name}: the server that answered is not a model hub ({first_line(error)[:200]}); "
+            f"{name}: the server that answered is not a model hub ({first_line(error)[:200]}); "
             f"check the network and HF_ENDPOINT, or give the model's folder: {library}:FOLDER."
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of the network: the hub's HTTP library has its own kinds
+        if isinstance(error, OSError) and (error.filename or machine_fault(error) is not None):
+            raise UserError(
+                f"{name}: cannot be stored in the hub's cache, which HF_HOME moves: {sentence(error)}"
+            ) from None
+        raise UserError(
+            f"{name}: the hub cannot be reached and its cache does not have {wanted} "
+            f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
+            f"{library}:FOLDER."
         ) from None
 
 
@@ -135,7 +196,16 @@ def read_settings(file: Path, name: str) -> dict[str, Any]:
 
 
 def read_preprocessor(folder: Path, name: str) -> dict[str, Any] | None:
-    """The content of a model's preprocessor file; None if there is none."""
+    """The settings of a model's image processor, from the file that transformers takes; None if none has any.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if (folder / NESTED).is_file():
+        processors = _object(folder / NESTED, name)
+        for part in PARTS:
+            if isinstance(processors.get(part), dict):
+                return processors[part]
     file = next((folder / one for one in FILES if (folder / one).is_file()), None)
     return None if file is None else _object(file, name)
 
@@ -172,6 +242,8 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise UserError(f"{name}: its {INDEX} names {shard[:100]!r}, not one of its safetensors files.")
+        if not (folder / shard).is_file():
+            raise UserError(f"{name}: lacks {shard}, a part of its weights; fetch the model again.")
         tensors |= read_tensors(folder / shard)[0]
     return tensors
 
@@ -196,7 +268,7 @@ def fetch_torchvision(what: str) -> Path:
         return Path(what)
     if what not in TORCHVISION:
         raise UserError(
-            f"tv:{what}: neither a file nor one of {', '.join(TORCHVISION)}{did_you_mean(what, TORCHVISION)}"
+            f"tv:{what}: no such file, and no model of that name{did_you_mean(what, TORCHVISION)}"
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[what]
     if file.is_file():
@@ -205,7 +277,12 @@ def fetch_torchvision(what: str) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         prefix = file.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(_FROM + file.name, str(file), prefix, progress=False)
-    except (OSError, RuntimeError) as error:  # no network, or another checksum
+    except (OSError, RuntimeError, http.client.HTTPException) as error:  # no network, or another checksum
+        if machine_fault(error) is not None or isinstance(error, PermissionError):
+            raise UserError(
+                f"tv:{what}: cannot be stored in torch's cache, which TORCH_HOME moves "
+                f"({first_line(error)[:200]})."
+            ) from None
         raise UserError(
             f"tv:{what}: cannot be fetched ({first_line(error)[:200]}); fetch {_FROM}{file.name} on a "
             "machine with a network, and give the file: tv:FILE."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -123,6 +123,7 @@ class Renormalized(nn.Module):
         super().__init__()
         self.encoder, self.normalization = encoder, normalization
         self.feature_dim = encoder.feature_dim
+        self.not_in_tensors = asdict(normalization)
         mean, std = (
             torch.tensor(values).view(1, -1, 1, 1, 1) for values in (normalization.mean, normalization.std)
         )

@@ -25,12 +25,14 @@ from dsm.models.adapters import (
     known_settings,
     make_config,
     model_class,
+    timm_with,
 )
 from dsm.models.export import at_most
 from dsm.models.families import ALIASES, IMAGENET, Family, Readout, clip_settings
-from dsm.models.fetch import CONFIG, fetch, read_preprocessor, read_settings, read_weights
+from dsm.models.fetch import CONFIG, HUB_TYPE, Fetched, fetch, read_preprocessor, read_weights
 from dsm.models.foreign import LoadReport, Renormalized
 from dsm.models.preprocessor import Pictures, parse_preprocessor
+from dsm.untrusted import brief
 
 _UNNEEDED = 4 * EXTRA_NUMBERS
 """How many more numbers than its file a model may have: a pooler that features do not need."""
@@ -51,30 +53,54 @@ class Published:
     """The names of that classifier's classes."""
 
 
-def read_transformers(what: str, *, partial: bool = False) -> Published:
-    """Read a model of transformers.
+def fetch_published(library: str, what: str) -> Fetched:
+    """A model of transformers (``hf``) or timm (``timm``); its weights are fetched only if dsm can use it.
 
     Args:
-        what: an id of the hub, or a folder of ``save_pretrained``.
+        what: an id of the hub, or a folder.
+
+    Raises:
+        UserError: it cannot be found or read, asks to run code, or has no adapter.
+    """
+    if library == "timm":
+        return fetch(what, library, _timm_settings, owner="timm")
+    return fetch(what, library, _check_transformers)
+
+
+def is_of_dsm(model: Fetched) -> bool:
+    """Whether a model was written by ``dsm export --to hub``."""
+    return model.settings.get("model_type") == HUB_TYPE
+
+
+def read_published(model: Fetched, *, partial: bool = False) -> Published:
+    """Read what :func:`fetch_published` gave.
+
+    Args:
         partial: accept weights that fill only part of it.
 
     Raises:
-        UserError: it cannot be found or read, asks to run code, has no adapter, or lacks weights.
+        UserError: its settings or weights cannot be read, or it lacks weights.
     """
-    name = f"hf:{what}"
-    folder = fetch(what, "hf")
-    given = read_settings(folder / CONFIG, name)
-    kind = ALIASES.get(str(given.get("model_type")), str(given.get("model_type")))
-    try:
-        family = family_of(kind)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    settings = _settings_of(kind, family, given, name)
-    tensors = read_weights(folder, name)
-    pictures = _pictures(read_preprocessor(folder, name), name)
+    timm = model.name.startswith("timm:")
+    return _read_timm(model, partial=partial) if timm else _read_transformers(model, partial=partial)
+
+
+def _check_transformers(given: dict[str, Any], name: str) -> None:
+    if given.get("model_type") != HUB_TYPE:
+        _settings_of(given, name)
+
+
+def _read_transformers(model: Fetched, *, partial: bool) -> Published:
+    name, given = model.name, model.settings
+    kind, family, settings = _settings_of(given, name)
+    tensors = read_weights(model.folder, name)
+    pictures = _pictures(read_preprocessor(model.folder, name), family, name)
     read = build_transformers(kind, settings, tensors, name=name, partial=partial, pictures=pictures)
     weight, bias = tensors.get("classifier.weight"), tensors.get("classifier.bias")
-    if family.image or weight is None or bias is None or weight.shape != (len(bias), read.module.feature_dim):
+    fits = family.classifier and read.about["model"]["readout"] in ("mean-norm", "class")
+    if not fits or weight is None or bias is None or bias.dim() != 1:
+        return read
+    if weight.shape != (len(bias), read.module.feature_dim):
         return read
     return replace(read, head=(weight, bias), classes=_class_names(given, len(bias)))
 
@@ -99,17 +125,12 @@ def build_transformers(
         UserError: settings and tensors do not fit.
     """
     family = family_of(kind)
-    if int(settings.get(family.channels, 3)) != 3:
-        raise UserError(
-            f"{name} takes frames of {settings[family.channels]} channels; dsm can give it only 3."
-        )
+    if settings.get(family.channels, 3) != 3:
+        channels = brief(settings[family.channels])
+        raise UserError(f"{name} takes frames of {channels} channels; dsm can give it only 3.")
     norm = {one: tensors.get(f"fc_norm.{one}") for one in ("weight", "bias")}
-    readout: Readout = family.readout
-    if readout == "mean" and norm["weight"] is not None and norm["bias"] is not None:
-        readout = "mean-norm"  # a classifier that normalises the mean
-    if settings.get("vision_use_head") is False:
-        readout = "mean"  # SigLIP without its pooling, whose classifier takes the mean
-    needed = {one: t for one, t in tensors.items() if not _is_unused(one, family)}
+    readout = _readout(family, settings, tensors)
+    needed = {one: t for one, t in tensors.items() if not family.is_unused(one)}
     with _explained(name), _quiet():
         config = make_config(kind, settings)
         with torch.device("meta"), at_most(sum(t.numel() for t in tensors.values()) + _UNNEEDED):
@@ -125,7 +146,7 @@ def build_transformers(
         encoder = as_encoder(model, family, readout)
         if readout == "mean-norm":
             encoder.norm.load_state_dict(norm)
-    missing = sorted(one for one in told["missing_keys"] if not _is_unused(one, family))
+    missing = sorted(one for one in told["missing_keys"] if not family.is_unused(one))
     unfit = sorted(str(one[0]) if isinstance(one, tuple) else str(one) for one in told["mismatched_keys"])
     used = {f"fc_norm.{one}" for one in norm} if readout == "mean-norm" else set()
     state = encoder.state_dict()
@@ -134,7 +155,7 @@ def build_transformers(
         loaded=[one for one in state if one.removeprefix("model.") not in {*missing, *unfit}],
         missing=missing, unfit=unfit,
         left=sorted((tensors.keys() - needed.keys()) | (set(told["unexpected_keys"]) - used)),
-        normalization=(pictures and pictures.normalization) or family.normalization,
+        normalization=pictures.normalization if pictures else family.normalization,
         filled=sum(t.numel() for one, t in state.items() if one.removeprefix("model.") not in missing),
         wanted=sum(t.numel() for t in state.values()),
     )  # fmt: skip
@@ -144,27 +165,41 @@ def build_transformers(
         "backbone": f"hf:{kind}",
         "model": {**settings, "readout": readout},
         "clip": clip_settings(
-            family, settings, *((pictures.size, pictures.resize) if pictures else (None, None))
+            family,
+            getattr(config, family.part or "", config).to_dict(),
+            *((pictures.size, pictures.resize) if pictures else (None, None)),
         ),
     }
     return _published(encoder, about, report)
 
 
-def read_timm(what: str, *, partial: bool = False) -> Published:
-    """Read a model of timm: a name such as ``vit_small_patch14_dinov2.lvd142m``, or a folder.
+def _readout(family: Family, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Readout:
+    """How the library's classifier of this model makes a vector of its tokens."""
+    if settings.get("vision_use_head") is False:
+        return "mean"  # SigLIP without its pooling, whose classifier takes the mean
+    if family.readout != "mean":
+        return family.readout
+    if {"fc_norm.weight", "fc_norm.bias"} <= tensors.keys():
+        return "mean-norm"  # a classifier that normalises the mean
+    by_first = family.classifier and settings.get("use_mean_pooling") is False
+    return "class" if by_first and "classifier.weight" in tensors else "mean"
 
-    Raises:
-        UserError: see :func:`read_transformers`.
-    """
-    name = f"timm:{what}"
-    folder = fetch(what, "timm", owner="timm")
-    given = read_settings(folder / CONFIG, name)
+
+def _timm_settings(given: dict[str, Any], name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The architecture in a model's ``config.json``, its settings, and how its pictures are made."""
     architecture, made = given.get("architecture"), given.get("pretrained_cfg", {})
     if not isinstance(architecture, str) or not isinstance(made, dict):
         raise UserError(f"{name}: its {CONFIG} names no architecture of timm; try hf: instead of timm:.")
+    timm_with(architecture)
     extra = given.get("model_args", {})
     settings = {one: extra[one] for one in TIMM_SETTINGS if isinstance(extra, dict) and one in extra}
-    tensors = read_weights(folder, name)
+    return architecture, settings, made
+
+
+def _read_timm(fetched: Fetched, *, partial: bool) -> Published:
+    name = fetched.name
+    architecture, settings, made = _timm_settings(fetched.settings, name)
+    tensors = read_weights(fetched.folder, name)
     with _explained(name), at_most(sum(t.numel() for t in tensors.values()) + _UNNEEDED):
         check_settings(settings)
         encoder = create_timm(architecture, **settings)
@@ -177,13 +212,13 @@ def read_timm(what: str, *, partial: bool = False) -> Published:
     side, share = 224, 0.875
     try:
         if "mean" in made:
-            pictures = parse_preprocessor({"image_mean": made["mean"], "image_std": made["std"]})
-            normalization = pictures.normalization or IMAGENET
+            given = {"image_mean": made["mean"], "image_std": made["std"]}
+            normalization = parse_preprocessor(given, IMAGENET).normalization
         side = int((made.get("input_size") or [3, side])[-1])
         share = float(made.get("crop_pct") or share)
         if not (1 <= side < 65536 and 0.1 <= share <= 1):
             raise ValueError("the size of its pictures is beyond bounds")
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{name}: its {CONFIG} cannot be read ({first_line(error)}).") from None
     report = LoadReport(
         "timm", f"timm:{architecture}", "", loaded=[f"model.{one}" for one in fits], missing=missing,
@@ -206,8 +241,15 @@ def _published(encoder: nn.Module, about: dict[str, Any], report: LoadReport) ->
     return Published(Renormalized(encoder, report.normalization).eval(), about, report)
 
 
-def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings of the encoder in a model's ``config.json``."""
+def _settings_of(given: Mapping[str, Any], name: str) -> tuple[str, Family, dict[str, Any]]:
+    """The type of the model in a ``config.json``, its family, and the settings of its encoder."""
+    if given.get("model_type") is None:
+        raise UserError(f"{name}: its {CONFIG} names no model_type; a run folder is given without `hf:`.")
+    kind = ALIASES.get(str(given["model_type"]), str(given["model_type"]))
+    try:
+        family = family_of(kind)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     part = given.get(family.part, given) if family.part else given
     if not isinstance(part, Mapping):
         raise UserError(f"{name}: the {family.part} of its {CONFIG} is not an object.")
@@ -224,9 +266,9 @@ def _settings_of(kind: str, family: Family, given: Mapping[str, Any], name: str)
         if isinstance(settings.get(family.size), list):
             raise ValueError("its pictures are not square, as clips are")
         int(settings.get(family.frames, 1)), int(settings.get(family.size, 1))
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise UserError(f"{name}: its {CONFIG} cannot be used ({first_line(error)}).") from None
-    return settings
+    return kind, family, settings
 
 
 def _class_names(given: Mapping[str, Any], count: int) -> list[str]:
@@ -236,15 +278,13 @@ def _class_names(given: Mapping[str, Any], count: int) -> list[str]:
     return [str(named.get(str(label), label)) for label in range(count)]
 
 
-def _pictures(config: Mapping[str, Any] | None, name: str) -> Pictures | None:
+def _pictures(config: Mapping[str, Any] | None, family: Family, name: str) -> Pictures | None:
+    if config is None:
+        return None
     try:
-        return None if config is None else parse_preprocessor(config)
+        return parse_preprocessor(config, family.normalization, signed=family.signed)
     except ValueError as error:
         raise UserError(f"{name}: {first_line(error)}.") from None
-
-
-def _is_unused(tensor: str, family: Family) -> bool:
-    return any(tensor.startswith(part) or f".{part}" in tensor for part in family.unused)
 
 
 @contextmanager
@@ -274,6 +314,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-READERS = {"hf": read_transformers, "timm": read_timm}

@@ -1,8 +1,8 @@
-"""Reads a model's ``preprocessor_config.json``: image size and normalisation."""
+"""Reads the settings of a model's image processor: image size and normalisation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,44 +10,53 @@ from dsm.limits import CLIP_SIDE
 from dsm.models.sources import Normalization
 from dsm.untrusted import brief, is_number
 
+Three = tuple[float, float, float]
+"""A number for each colour channel."""
+
 
 @dataclass(frozen=True)
 class Pictures:
     """How to prepare a model's images."""
 
-    normalization: Normalization | None
-    """Mean and std; None if not given."""
+    normalization: Normalization
     size: int | None
     """Side of the square that the model sees."""
     resize: int | None
     """Shorter side before the crop."""
 
 
-FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
-"""The file's names in transformers, newest first."""
+NESTED = "processor_config.json"
+"""The file in which transformers 5 keeps the settings of all of a model's processors, each under a name."""
+PARTS = ("video_processor", "image_processor")
+"""Names of the processors there that prepare images."""
+FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
+"""The files of these settings alone. Transformers reads the first that exists, after :data:`NESTED`."""
 
 
-def parse_preprocessor(config: Any) -> Pictures:
+def parse_preprocessor(config: Any, default: Normalization, *, signed: bool = False) -> Pictures:
     """The size and normalisation in a preprocessor's settings.
 
     Processors compute ((x * rescale_factor - offset) - mean) / std of pixels x from 0 to 255, where
     ``offset`` is 1 or 0. That is (x / 255 - m) / s with the m and s that are returned. Where the processor
     squeezes an image into a square, dsm crops it to one.
 
+    Args:
+        default: the m and s of the model's family, for a mean or std that the settings leave out.
+        signed: whether the family's processor has an offset, for settings that name no processor.
+
     Raises:
         ValueError: a value is of a wrong type or beyond bounds.
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"the preprocessor is {brief(config)}")
-    for part in ("video_processor", "image_processor"):
-        if isinstance(config.get(part), Mapping):
-            config = config[part]
+    config = {name: value for name, value in config.items() if value is not None}  # null: the default
     crop = _side(config.get("crop_size")) if config.get("do_center_crop", "crop_size" in config) else None
     whole = _side(config.get("size")) if config.get("do_resize", True) else None
     if "VJEPA2" in str(config.get("video_processor_type", "")) and crop:
         whole = crop * 256 // 224  # this processor class computes it from the crop and ignores the file
     size = crop or whole
-    return Pictures(_normalization(config), size, max(whole or 0, size or 0) or None)
+    normalization = _normalization(config, default, signed)
+    return Pictures(normalization, size, max(whole or 0, size or 0) or None)
 
 
 def _side(value: Any) -> int | None:
@@ -62,21 +71,25 @@ def _side(value: Any) -> int | None:
     return value
 
 
-def _normalization(config: Mapping[str, Any]) -> Normalization | None:
-    if not {"image_mean", "image_std", "rescale_factor", "offset"} & config.keys():
-        return None
+def _normalization(config: Mapping[str, Any], default: Normalization, signed: bool) -> Normalization:
     scale, offset = 255.0, 0.0  # for x / 255
     if config.get("do_rescale", True):
-        scale *= _number(config.get("rescale_factor", 1 / 255))
-        offset = 1.0 if config.get("offset", False) else 0.0
-    mean, std = [0.0] * 3, [1.0] * 3
-    if config.get("do_normalize", True):
-        mean, std = _three(config.get("image_mean", 0.0)), _three(config.get("image_std", 1.0))
-    if not scale or not all(std):
+        video, image = (str(config.get(f"{one}_processor_type", "")) for one in ("video", "image"))
+        if video or image:
+            signed = "Vivit" in (video or image)
+        scale *= _number(config.get("rescale_factor", 1 / 127.5 if signed else 1 / 255))
+        # ViViT's video processor has no setting for the offset, but always subtracts it.
+        offset = 1.0 if (signed and video) or config.get("offset", signed) else 0.0
+    mean, std = config.get("image_mean"), config.get("image_std")
+    if not config.get("do_normalize", True):
+        mean, std = 0.0, 1.0
+    divisors = None if std is None else _three(std)
+    if not scale or (divisors and not all(divisors)):
         raise ValueError("the preprocessor divides by zero")
-    a, b, c = ((one + offset) / scale for one in mean)
-    d, e, f = (one / scale for one in std)
-    return Normalization((a, b, c), (d, e, f))
+    return Normalization(
+        default.mean if mean is None else _each(_three(mean), lambda one: (one + offset) / scale),
+        default.std if divisors is None else _each(divisors, lambda one: one / scale),
+    )
 
 
 def _number(value: Any) -> float:
@@ -85,8 +98,14 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _three(value: Any) -> list[float]:
+def _three(value: Any) -> Three:
     values = value if isinstance(value, list) else [value] * 3
     if len(values) != 3:
         raise ValueError(f"the preprocessor is for {len(values)} channels")
-    return [_number(one) for one in values]
+    a, b, c = map(_number, values)
+    return a, b, c
+
+
+def _each(values: Three, change: Callable[[float], float]) -> Three:
+    a, b, c = map(change, values)
+    return a, b, c

@@ -118,15 +118,16 @@ def add_low_rank(encoder: nn.Module, rank: int) -> nn.Module:
     Raises:
         UserError: it has no blocks with linear layers.
     """
-    found = 0
-    for block in rows_of(encoder):
+    found, rows = 0, rows_of(encoder)
+    for block in rows:
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
                 if type(child) is nn.Linear and not isinstance(parent, LowRank):
                     setattr(parent, name, LowRank(child, rank))
                     found += 1
     if not found:
-        raise UserError("--tune lora is for transformers; use head, last:K or all for this encoder.")
+        others = "head, last:K or all" if rows else "head or all"
+        raise UserError(f"--tune lora is for transformers; use {others} for this encoder.")
     return encoder
 
 

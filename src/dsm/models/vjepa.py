@@ -125,6 +125,7 @@ class VJepa(nn.Module):
         stages |= {f"block{place}": Block(width, heads, hidden, version) for place in range(depth)}
         self.stages = nn.Sequential(OrderedDict({**stages, "norm": Norm(width)}))
         self.feature_dim = width
+        self.not_in_tensors = {"heads": heads, "version": version}
 
     @property
     def blocks(self) -> list[nn.Module]:

@@ -15,10 +15,10 @@ from dsm.models.about import check_about, parse_about
 from dsm.models.bare import Found, build_found, recognise_transformer
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.export import build_encoder, build_filled, check_format, create_described
-from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, fetch, fetch_torchvision, read_settings
+from dsm.models.fetch import WHOLE, fetch_torchvision
 from dsm.models.foreign import LoadReport, Match, Renormalized, build, find_encoder
 from dsm.models.heads import Classifier, Embedder
-from dsm.models.hub import READERS
+from dsm.models.hub import fetch_published, is_of_dsm, read_published
 from dsm.models.inert import Foreign, find_places
 from dsm.models.settings import RANDOM, Head, Init, Pooling
 from dsm.models.zoo import create_model, initialise_xavier
@@ -145,16 +145,18 @@ def load_weights(
 
 
 def _load_published(library: str, what: str, *, head: Head | None, partial: bool) -> LoadedEncoder:
-    if library == "hf":
-        folder = fetch(what, library)
-        if read_settings(folder / CONFIG, f"hf:{what}").get("model_type") == HUB_TYPE:
-            return load_weights(folder / WHOLE, head=head)
-    if head == "projection":
-        raise UserError(f"{library}:{what}: has no projection head; remove --head projection.")
+    no_head = UserError(f"{library}:{what}: has no projection head; remove --head projection.")
     if library == "tv":
+        if head == "projection":
+            raise no_head
         file = fetch_torchvision(what)
         return replace(load_weights(file, partial=partial), name=weights_name(what))
-    read = READERS[library](what, partial=partial)
+    model = fetch_published(library, what)
+    if library == "hf" and is_of_dsm(model):
+        return load_weights(model.folder / WHOLE, head=head)
+    if head == "projection":
+        raise no_head
+    read = read_published(model, partial=partial)
     loaded = LoadedEncoder(read.module, weights_name(what), read.about, read.report)
     if read.head is None or read.classes is None:
         return loaded

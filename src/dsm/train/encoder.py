@@ -10,6 +10,7 @@ from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import is_first
 from dsm.errors import UserError
 from dsm.models.export import create_described
+from dsm.models.fetch import origin_of
 from dsm.models.foreign import Renormalized
 from dsm.models.settings import RANDOM
 from dsm.models.tuning import Mapped, merge
@@ -25,8 +26,9 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
-        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's. And the
-        clips to train on: those of the settings or, where these are the defaults, those of the weights.
+        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's; and
+        ``base_model`` and ``license``, see :func:`dsm.models.fetch.origin_of`. And the clips to train on:
+        those of the settings or, where these are the defaults, those of the weights.
 
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
@@ -66,8 +68,11 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     module = merge(loaded.module)
     if isinstance(module, Mapped):
         about["tuned"] = {"kind": "head"}
-    elif isinstance(module, Renormalized) and clip.modality != "rgb":
-        module = module.encoder  # differences and flow have no such normalisation
+    if clip.modality != "rgb":  # differences and flow have no such normalisation
+        if isinstance(module, Mapped) and isinstance(module.encoder, Renormalized):
+            module.encoder = module.encoder.encoder
+        elif isinstance(module, Renormalized):
+            module = module.encoder
     if loaded.config.get("pictures") and clip.modality == "rgb":
         about["pictures"] = loaded.config["pictures"]
     encoder = create_described(about)
@@ -75,7 +80,8 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     check_takes(encoder, clip.input_shape)
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
-    return encoder, {**about, "begun_with": begun_with}, clip
+    origin = origin_of(weights, loaded.config)
+    return encoder, {**about, "begun_with": begun_with, **origin}, clip
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

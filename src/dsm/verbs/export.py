@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.inputs import path_of
 from dsm.models.export import export_onnx, export_program, export_safetensors, read_safetensors
-from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, is_hub_id, stated_licence
+from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, origin_of
 from dsm.models.heads import Embedder
 from dsm.models.tuning import Mapped, merge
 from dsm.models.weights import LoadedEncoder, weights_name
@@ -51,6 +52,20 @@ LOAD = {
 }
 
 
+@dataclass(frozen=True)
+class Written:
+    """An encoder that was written to a file."""
+
+    loaded: LoadedEncoder
+    clip: ClipConfig
+    shape: str
+    """Of its clips: ``3, 16, 112, 112``."""
+    dim: int
+    """Dimensions of its features."""
+    line: str
+    """What was written, for the terminal."""
+
+
 @takes_settings(ExportConfig)
 def export(config: ExportConfig) -> Result:
     """Write an encoder and its model card; compare the exported encoder's output with PyTorch."""
@@ -61,6 +76,20 @@ def export(config: ExportConfig) -> Result:
     if config.half and config.out.suffix != ENDINGS[0]:
         raise UserError(f"{config.out}: --half writes {ENDINGS[0]} files only; choose such an --out.")
     claim_files(config.out, overwrite=config.overwrite)
+    made = _written(config, config.out)
+    load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
+    card = config.out.with_name(f"{config.out.name}.md")
+    written = write_card(card, _card(config, made, load))
+    about_card = (
+        "its model card" if written else "was edited by hand, or is not a card of dsm; left unchanged"
+    )
+    return Result(
+        files=[config.out, *([card] if written else [])], lines=[made.line, f"{card}: {about_card}"]
+    )
+
+
+def _written(config: ExportConfig, out: Path) -> Written:
+    """Write the encoder to a file, whose ending names the format."""
     head: Literal["projection"] | None = None if config.head == "none" else config.head
     loaded = config.loading.load(config.weights, head)
     merge(loaded.module)
@@ -68,32 +97,21 @@ def export(config: ExportConfig) -> Result:
     example = torch.randn(1, MODALITIES[clip.modality].channels, clip.frames, clip.size, clip.size)
     dim = check_takes(loaded.module, example.shape[1:]).shape[1]
     difference: float | None
-    if config.out.suffix == ".safetensors":
+    if out.suffix == ".safetensors":
         about = _about(config, loaded, clip)
-        difference = export_safetensors(config.out, loaded.module, about, example, half=config.half)
-    elif config.out.suffix == ".onnx":
-        difference = export_onnx(config.out, loaded.module, example)
+        difference = export_safetensors(out, loaded.module, about, example, half=config.half)
+    elif out.suffix == ".onnx":
+        difference = export_onnx(out, loaded.module, example)
     else:
-        difference = export_program(config.out, loaded.module, example)
+        difference = export_program(out, loaded.module, example)
     compared = (
         "not compared with PyTorch, because onnxruntime is not installed"
         if difference is None
         else f"largest difference from PyTorch {difference:.1e} of the largest value"
     )
     shape = ", ".join(str(side) for side in example.shape[1:])
-    megabytes = config.out.stat().st_size / 1e6
-    card = config.out.with_name(f"{config.out.name}.md")
-    written = write_card(card, _card(config, loaded, clip, shape, dim))
-    about_card = (
-        "its model card" if written else "was edited by hand, or is not a card of dsm; left unchanged"
-    )
-    return Result(
-        files=[config.out, *([card] if written else [])],
-        lines=[
-            f"{config.out}: {megabytes:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}",
-            f"{card}: {about_card}",
-        ],
-    )
+    line = f"{out}: {out.stat().st_size / 1e6:.1f} MB, clips (B, {shape}) -> (B, {dim}); {compared}"
+    return Written(loaded, clip, shape, dim, line)
 
 
 def _to_hub(config: ExportConfig) -> Result:
@@ -102,36 +120,32 @@ def _to_hub(config: ExportConfig) -> Result:
         raise UserError(f"{config.out} is a file, but --to hub writes a folder; choose another --out.")
     parts = [config.out / name for name in (WHOLE, CONFIG, CARD)]
     claim_files(*parts, overwrite=config.overwrite)
-    result = export(replace(config, to="file", out=parts[0], overwrite=True))
+    made = _written(config, parts[0])
     about = read_safetensors(parts[0])[1]
     write_text(parts[1], json_text({"model_type": HUB_TYPE, "library_name": "dsm", **about}, indent=2) + "\n")
-    card = parts[0].with_name(f"{WHOLE}.md")
-    text = card.read_text(encoding="utf-8").replace(
-        f'dsm.load_encoder("{WHOLE}")', 'dsm.load_encoder("hf:…")'
-    )
-    write_text(parts[2], f"{_front_matter(config)}\n{text}")
-    card.unlink()
+    card = _card(config, made, LOAD[ENDINGS[0]].format('"hf:…"'))
+    write_text(parts[2], f"{_front_matter(config, made.loaded.config)}\n{card}")
     return Result(
         files=parts,
         lines=[
-            result.lines[0],
+            made.line,
             f"{config.out}: --weights hf:{config.out} loads it; `hf upload NAME {config.out}` shares it",
         ],
     )
 
 
-def _front_matter(config: ExportConfig) -> str:
-    """The hub's metadata of a card. A base model and a licence are named only where they are known."""
-    begun_with = config.weights
-    if not begun_with.startswith("hf:"):
-        begun_with = str(((read_record(_run(config)) or {}).get("config") or {}).get("weights", ""))
+def _front_matter(config: ExportConfig, about: Mapping[str, Any]) -> str:
+    """The hub's metadata of a card. A base model and a licence are named only where they are known.
+
+    Args:
+        about: what the weights record about themselves.
+    """
+    known = origin_of(config.weights, about)
+    if not known:  # runs of older versions record only the weights that they were given
+        begun_with = ((read_record(_run(config)) or {}).get("config") or {}).get("weights")
+        known = origin_of(str(begun_with), {})
     lines = ["library_name: dsm", "pipeline_tag: feature-extraction", "tags: [video]"]
-    library, _, name = begun_with.partition(":")
-    if library == "hf" and Path(name).is_dir():
-        licence = stated_licence(Path(name))
-        lines += [f"license: {licence}"] if licence else []
-    elif library == "hf" and is_hub_id(name):
-        lines.append(f"base_model: {name}")
+    lines += [f"{name}: {value}" for name, value in known.items()]
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -141,7 +155,9 @@ def _run(config: ExportConfig) -> Path:
     return weights if weights.is_dir() else weights.parent.parent
 
 
-def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: str, dim: int) -> str:
+def _card(config: ExportConfig, made: Written, load: str) -> str:
+    """The text of the model card; ``load`` is the Python code that loads the weights."""
+    loaded, clip = made.loaded, made.clip
     settings = loaded.config.get("settings")
     about = {**_about(config, loaded, clip), "settings": settings if isinstance(settings, dict) else {}}
     if loaded.report or loaded.name == "random":
@@ -149,17 +165,17 @@ def _card(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig, shape: 
     weights, run = path_of(config.weights).absolute(), _run(config)
     is_of_run = weights == run or (weights.parent.name == "checkpoints" and not loaded.report)
     record = (read_record(run) if is_of_run else None) or {}
-    made = "Its weights are random, not trained. " if loaded.name == "random" else ""
+    origin = "Its weights are random, not trained. " if loaded.name == "random" else ""
     source = f", read as weights of {loaded.report.source}" if loaded.report else ""
     gaps = len(loaded.report.missing) + len(loaded.report.unfit) if loaded.report else 0
     if gaps:
-        made = f"{gaps} of its tensors are random, because the source file has no matching ones. "
+        origin = f"{gaps} of its tensors are random, because the source file has no matching ones. "
     behind = " after its projection head, scaled to length 1" if config.head == "projection" else ""
     note = (
-        f"{made}Exported from {code(weights.name)}{source}: clips (B, {shape}) -> features (B, {dim})"
+        f"{origin}Exported from {code(weights.name)}{source}: clips (B, {made.shape}) -> features "
+        f"(B, {made.dim})"
         f"{behind}. It takes (x - {about['mean']}) / {about['std']}, where x is {UNITS[clip.modality]}."
     )
-    load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
     results = results_in(run) if record else ()
     of_others = weights_name(config.weights) if loaded.report else ""
     return card_text(
@@ -188,6 +204,7 @@ def _about(config: ExportConfig, loaded: LoadedEncoder, clip: ClipConfig) -> dic
         "head": loaded.module.spec if isinstance(loaded.module, Embedder) else None,
         "pictures": loaded.config.get("pictures"),
         **({"tuned": {"kind": "head"}} if isinstance(encoder, Mapped) else {}),
+        **origin_of(config.weights, loaded.config),
         "clip": asdict(clip),
         "method": loaded.name,
         "mean": mean,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from rich.text import Text
 
@@ -13,8 +14,7 @@ from dsm.inputs import path_of, published
 from dsm.models.bare import build_found
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.fetch import fetch_torchvision
-from dsm.models.foreign import CHOICE
-from dsm.models.hub import READERS, Published
+from dsm.models.foreign import CHOICE, LoadReport
 from dsm.models.inert import Foreign, find_tensors
 from dsm.models.sources import Normalization
 from dsm.models.weights import LoadedEncoder, is_ours, load_weights, recognise_in, transformer_in
@@ -35,10 +35,12 @@ def _described(config: InspectConfig) -> Iterator[str]:
     if found := published(config.file):
         if found[0] == "tv":
             yield from _described(replace(config, file=str(fetch_torchvision(found[1]))))
-        elif (loaded := load_weights(config.file, partial=True)).report is None:  # of dsm export --to hub
+            return
+        loaded = load_weights(config.file, partial=True)
+        if loaded.report is None:  # of dsm export --to hub
             yield from _ours(config.file, loaded)
         else:
-            yield from _read(str(config.file), READERS[found[0]](found[1], partial=True), config.names)
+            yield from _read(config.file, loaded.report, loaded.config, config.names)
         return
     file, choice = chosen_in(path_of(config.file))
     state = read_file(file)
@@ -50,7 +52,8 @@ def _described(config: InspectConfig) -> Iterator[str]:
         raise UserError(f"{config.file}: contains no named tensors; give a checkpoint.")
     match = recognise_in(state, choice)
     if match is None and (bare := transformer_in(state, choice)):
-        yield from _read(str(config.file), build_found(bare, name=str(file), partial=True), config.names)
+        read = build_found(bare, name=str(file), partial=True)
+        yield from _read(config.file, read.report, read.about, config.names)
         return
     if match is None:
         yield f"{config.file}: {many(len(tensors), 'tensor')} of no encoder known to dsm"
@@ -84,22 +87,21 @@ def _ours(file: str, loaded: LoadedEncoder) -> Iterator[str]:
         yield _clip({one: value for one, value in about["clip"].items() if one in CLIP})
     if pictures := about.get("pictures"):
         yield _normalization(Normalization(tuple(pictures["mean"]), tuple(pictures["std"])))
-    if readout := about.get("model", {}).get("readout"):
-        yield f"features: {POOLINGS.get(readout, readout)}"
+    if pooling := _pooling(about):
+        yield f"features: {pooling}"
 
 
 CLIP = ("frames", "stride", "resize", "size")
 
 
-def _read(name: str, model: Published, names: int) -> Iterator[str]:
+def _read(name: str, report: LoadReport, about: Mapping[str, Any], names: int) -> Iterator[str]:
     """Describe a published model, and how its clips are made."""
-    report, about = model.report, model.about
     settings = {one: value for one, value in about["model"].items() if one != "readout"}
     yield f"{name}: {report.backbone} of {report.source}, {settings}"
     yield f"fills {report.share:.1%} of the encoder: {many(len(report.loaded), 'tensor')}"
     yield _clip(about["clip"])
     yield _normalization(report.normalization)
-    yield f"features: {POOLINGS[about['model'].get('readout', 'pooled')]}"
+    yield f"features: {_pooling(about)}"
     yield from _listed("missing", report.missing, names)
     yield from _listed("of another shape", report.unfit, names)
     yield from _listed("left in the file", report.left, names)
@@ -108,10 +110,21 @@ def _read(name: str, model: Published, names: int) -> Iterator[str]:
 POOLINGS = {
     "mean": "the mean of the tokens",
     "mean-norm": "the mean of the tokens, normalised by the weights of its classifier",
-    "class": "the class token",
+    "class": "the first token (the class token, where the model has one)",
     "pooled": "the model's own pooling",
 }
 """Descriptions of how tokens become a feature, for ``dsm weights inspect``."""
+
+
+def _pooling(about: Mapping[str, Any]) -> str | None:
+    """How an encoder of another project makes a feature of its tokens; None for networks of dsm."""
+    library, mark, _ = str(about["backbone"]).partition(":")
+    if library == "hf":
+        readout = about["model"].get("readout", "mean")
+        return POOLINGS.get(readout, str(readout))
+    if library == "vjepa2":
+        return POOLINGS["mean"]
+    return POOLINGS["pooled"] if mark else None
 
 
 def _clip(clip: Mapping[str, int]) -> str:
