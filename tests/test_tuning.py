@@ -19,6 +19,7 @@ from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.methods.momentum import MomentumTwin
+from dsm.methods.settings import MethodSettings
 from dsm.models.heads import Embedder
 from dsm.models.tuning import Mapped, merge, rows_of, tuned
 from dsm.models.weights import load_weights
@@ -26,8 +27,10 @@ from dsm.models.zoo import create_model
 from dsm.signals import Interrupted
 from dsm.train.adaptation import Adaptation, Retention, agreement
 from dsm.train.config import MonitorConfig
+from dsm.train.encoder import starting_encoder
 from dsm.train.prepare import train_mode
 from dsm.train.pretrain import build_trainer, pretrain
+from dsm.verbs.train import pretrain as train
 
 CLIP = torch.randn(2, 3, 4, 32, 32)
 
@@ -145,6 +148,10 @@ def test_the_user_is_told_which_encoder_is_better(tmp_path: Path) -> None:
     again.add({"knn": 0.6}, 30)
     assert not again.given_up
     assert again.words() == ["Adapted: knn 0.500 before, 0.600 at step 30 (best.pt)."]
+    again.add({"knn": 0.4}, 40), again.add({"knn": 0.4}, 50), again.add({"knn": 0.4}, 60)
+    assert again.words() == [
+        "Stopped: 3 evaluations in a row were worse. Adapted: knn 0.500 before, 0.600 at step 30 (best.pt)."
+    ]
 
 
 def test_an_adapted_encoder_is_watched_resumed_and_exported(
@@ -222,6 +229,56 @@ def test_scores_on_another_list_are_not_compared_with_the_start(scenes: Path, tm
     assert other.step == 20, "not stopped by a score on the other list"
     assert other.adapting is not None
     assert not other.adapting.start
+
+
+def test_the_next_command_uses_the_better_encoder(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = pretrain(small_run(scenes, tmp_path / "begun", steps=2))
+    run = tmp_path / "run"
+    scores = iter([0.5, 0.6, 0.4, 0.5, 0.4, 0.3])  # of the start and two evaluations; twice
+
+    def scored(*_args: Any, **_more: Any) -> dict[str, float]:
+        return {"balance": next(scores)}
+
+    monkeypatch.setattr("dsm.train.pretrain.compare_scenes", scored)
+    for weights in (run / "checkpoints" / "best.pt", begun):
+        config = small_run(
+            scenes, run, weights=str(begun), tune="head", steps=10, overwrite=True,
+            monitor=MonitorConfig(every=1, patience=0), settings=MethodSettings(),
+        )  # fmt: skip
+        lines = train(config).lines
+        assert lines[-1].startswith(f"Next: dsm extract --weights {weights} --data")
+
+
+def test_a_mapped_encoder_of_pictures_learns_from_differences(scenes: Path, tmp_path: Path) -> None:
+    save_published("videomae", tmp_path / "theirs")
+    clip = ClipConfig(frames=4, stride=2, resize=36, size=32)
+    run = pretrain(
+        small_run(
+            scenes, tmp_path / "rgb", weights=f"hf:{tmp_path / 'theirs'}", tune="head", steps=2, clip=clip,
+            monitor=MonitorConfig(videos=0),
+        )
+    )  # fmt: skip
+    other = replace(clip, modality="rgbdiff")
+    encoder, about, _ = starting_encoder(small_run(scenes, tmp_path / "d", weights=str(run), clip=other))
+    assert isinstance(encoder, Mapped)
+    assert "pictures" not in about
+    inner: Any = load_weights(run).module
+    with torch.no_grad():
+        assert torch.equal(encoder.eval()(CLIP), inner.map(inner.encoder.encoder(CLIP)))
+
+
+def test_a_run_that_cannot_tell_whether_adapting_helps_says_so(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = pretrain(small_run(scenes, tmp_path / "begun", steps=2))
+    capsys.readouterr()
+    build_trainer(
+        small_run(scenes, tmp_path / "run", weights=str(begun), tune="head", monitor=MonitorConfig(videos=0))
+    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nothing is evaluated, so the run cannot say whether adapting helps" in said
 
 
 def test_tune_needs_something_to_adapt(scenes: Path, tmp_path: Path) -> None:

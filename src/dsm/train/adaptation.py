@@ -105,19 +105,28 @@ class Adaptation:
             return []
         before = self.start[self.score]
         step, (best, kept) = max(self.looks.items(), key=lambda one: one[1][0])
+        stopped = f"Stopped: {self.patience} evaluations in a row were worse. " if self.given_up else ""
         known = f"; at that step {kept:.0%} of each video's neighbours were unchanged"
         still = "" if np.isnan(kept) else known
         if best <= before:
-            stopped = f"Stopped: {self.patience} evaluations in a row were worse. " if self.given_up else ""
             return [
                 f"{stopped}The original encoder is better: {self.score} {before:.3f} before, at most "
                 f"{best:.3f} since (step {step}){still}. Use {self.weights}."
             ]
-        return [f"Adapted: {self.score} {before:.3f} before, {best:.3f} at step {step} (best.pt){still}."]
+        return [
+            f"{stopped}Adapted: {self.score} {before:.3f} before, {best:.3f} at step {step} (best.pt){still}."
+        ]
+
+    @property
+    def has_helped(self) -> bool | None:
+        """Whether an evaluation was better than the start; None if there is nothing to compare."""
+        if not self.looks or self.score not in self.start:
+            return None
+        return max(score for score, _ in self.looks.values()) > self.start[self.score]
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to continue."""
-        return {"start": self.start, "looks": self.looks}
+        """What a resumed run needs to continue, and ``has_helped``."""
+        return {"start": self.start, "looks": self.looks, "has_helped": self.has_helped}
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""

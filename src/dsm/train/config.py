@@ -185,8 +185,8 @@ class PretrainConfig(RunConfig):
     `motion` (comes with dsm), or `none` for random ones. Their backbone replaces `--backbone`."""
     tune: str | None = None
     """What to train of the encoder of `weights`: `head`, a linear map after it; `lora`, low-rank additions to
-    all its layers; `last:K`, its last K blocks; or `all`. The run then compares the encoder with the one it
-    started from, and says which is better."""
+    all linear layers of its blocks; `last:K`, its last K blocks; or `all`. The run then compares the encoder
+    with the one it started from, and says which is better."""
     rank: int = 8
     """Rank of `lora`."""
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
@@ -205,7 +205,7 @@ class PretrainConfig(RunConfig):
         if self.weights == RANDOM:
             raise UserError("--tune adapts a pretrained encoder; name one with --weights.")
         if not 1 <= self.rank <= 1024:
-            raise UserError(f"rank must be from 1 to 1024, not {self.rank}.")
+            raise UserError(f"--rank must be from 1 to 1024, not {self.rank}.")
 
 
 @dataclass(frozen=True)

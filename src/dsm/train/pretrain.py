@@ -63,6 +63,12 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
         config = replace(config, settings=bending)
     watch = _watch(config, videos)
     if config.tune is not None:
+        if watch is None:
+            remedy = "--monitor.list" if flow else "--monitor.list or --monitor.videos 200"
+            note(
+                f"nothing is evaluated, so the run cannot say whether adapting helps; {remedy} tells.",
+                about=f"adapting in {config.out}",
+            )
         encoder, added = tuned(encoder, config.tune, config.rank)
         made = {**made, **added}
     method = create_method(config.method, encoder, config.settings)

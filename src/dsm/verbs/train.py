@@ -21,9 +21,10 @@ from dsm.inputs import path_of
 from dsm.methods.settings import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
-from dsm.models.weights import load_weights
+from dsm.models.weights import load_weights, read_checkpoint
 from dsm.pages.figures import save_figure
 from dsm.pages.run_figures import draw_run, fractions_figure
+from dsm.runs.checkpoint import BEST
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import flat, lasting
 from dsm.runs.results import RESULTS, Row, read_results, write_results
@@ -69,7 +70,7 @@ def pretrain(config: PretrainConfig) -> Result:
                 f"it, or check whether there is a --{config.method}.{setting}."
             )
     result = _train(config)
-    return _with_next(result, f"dsm extract --weights {config.out} --data LIST --out FEATURES.npz")
+    return _with_next(result, f"dsm extract --weights {_better(config)} --data LIST --out FEATURES.npz")
 
 
 @takes_settings(FractionsConfig)
@@ -87,6 +88,17 @@ def finetune(config: FractionsConfig) -> Result:
         return _sweep(config)
     result = _train(as_run(config))
     return _with_next(result, f"dsm test --weights {config.out} --data.test LIST --out RESULTS")
+
+
+def _better(config: PretrainConfig) -> str | Path:
+    """The run; of one that adapted an encoder, its best checkpoint or the original, whichever is better."""
+    checkpoints = list_checkpoints(config.out)
+    if config.tune is None or not is_first() or not checkpoints:
+        return config.out
+    helped = (read_checkpoint(checkpoints[-1]).get("adapting") or {}).get("has_helped")
+    if helped is None:
+        return config.out
+    return config.out / "checkpoints" / BEST if helped else config.weights
 
 
 def train_stage(config: RunConfig) -> None:
