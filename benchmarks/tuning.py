@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from dsm.models.zoo import create_model
 from dsm.train.optim import OptimConfig, build_optimizer
 from dsm.train.prepare import train_mode
 
-SIZES = {
+SIZES: dict[str, dict[str, int]] = {
     "base": {},
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
 }
@@ -41,7 +42,7 @@ SIZES = {
 class Options:
     tune: tuple[str, ...] = ("all", "lora", "last:2", "head")
     rank: int = 8
-    model: str = "base"
+    model: Literal["base", "tiny"] = "base"
     """`base`, or `tiny` to try the benchmark."""
     batch: int = 4
     frames: int = 16

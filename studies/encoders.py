@@ -66,7 +66,7 @@ class Options:
     first_steps: int = 1500
     """Steps of VideoMAE."""
     quick: bool = False
-    """Few videos and steps; the numbers mean nothing."""
+    """Few videos and steps, in another folder; the numbers mean nothing."""
 
 
 def made_lists(folder: Path, options: Options) -> None:
@@ -141,7 +141,12 @@ def one_place(place: str, stride: int, options: Options) -> dict[str, dict[str, 
         stride: between frames of the encoders trained here, in frames of the video.
     """
     folder = options.out / place
-    (gesture_lists if place == "gestures" else made_lists)(folder / "videos", options)
+    more = " --quick --windows 1" if options.quick else ""
+    if place == "gestures":
+        gesture_lists(folder / "videos", options)
+        more += f" --groups {folder}/videos/groups.tsv"
+    else:
+        made_lists(folder / "videos", options)
     train, test = (folder / "videos" / f"{part}.txt" for part in ("train", "test"))
     own = adapt.Options(gestures=Path(), out=options.out, made=options.train, first_steps=options.first_steps)
     weights = [
@@ -150,8 +155,6 @@ def one_place(place: str, stride: int, options: Options) -> dict[str, dict[str, 
         options.moco or learn_motion(folder / "moco", "moco", train, stride, options),
         options.dsm or learn_motion(folder / "dsm", "dsm", train, stride, options),
     ]
-    more = f" --groups {folder}/videos/groups.tsv" if place == "gestures" else ""
-    more += " --quick --windows 1" if options.quick else ""
     dsm_command(
         f"bias --weights {' '.join(map(str, weights))} --names {' '.join(TITLES)} --data.train {train} "
         f"--data.test {test} --data.workers 0 --batch-size 16{more} "
@@ -185,7 +188,8 @@ def verdict(numbers: dict[str, dict[str, Row]]) -> str:
 
 def main(options: Options) -> None:
     if options.quick:
-        options = replace(options, train=40, test=40, steps=4, first_steps=4)
+        out = options.out.with_name(f"{options.out.name}-quick")  # or its work would pass for finished
+        options = replace(options, out=out, train=40, test=40, steps=4, first_steps=4)
     places = {"scenes": 3, **({"gestures": 2} if options.gestures else {})}
     parts = [f"`{study_command()}`\n"]
     for place, stride in places.items():

@@ -224,7 +224,7 @@ def test_four_encoders_of_different_clips_are_compared_in_one_report(tmp_path: P
     pytest.importorskip("transformers")
     line = [sys.executable, ROOT / "studies" / "encoders.py", "--quick", "--out", tmp_path / "out"]
     subprocess.run(line, check=True, cwd=tmp_path)
-    text = (tmp_path / "out" / "encoders.md").read_text()
+    text = (tmp_path / "out-quick" / "encoders.md").read_text()
     assert [row.split(" | ")[0] for row in text.splitlines() if row.startswith("| ")][1:] == [
         "| VideoMAE, small", "| pictures, frame by frame", "| `moco`", "| `dsm`"
     ]  # fmt: skip

@@ -244,7 +244,8 @@ def how_made(features: Features, name: str, weights: str | None = None) -> HowMa
         raise UserError(f"{name}: does not name the weights and clips that made it; extract it again.")
     if weights is None and published(chosen) and not path_of(chosen).exists():
         raise UserError(
-            f"{name}: was made with {chosen}, which is not on this machine; --weights {chosen} fetches it."
+            f"{name}: was made with {chosen}; add --weights {chosen} to use it (it is downloaded if not "
+            "cached)."
         )
 
     def number(setting: str, least: Number) -> Number:

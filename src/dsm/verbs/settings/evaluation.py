@@ -92,7 +92,8 @@ class LookConfig:
     video: tyro.conf.Positional[Videos]
     """A video, or with --score a list of videos."""
     weights: Weights
-    """A run folder of `dsm pretrain` or `dsm finetune`, a checkpoint, or `none` for random weights."""
+    """A run folder of `dsm pretrain` or `dsm finetune`, a checkpoint, a published model (`hf:ID`, `tv:NAME`,
+    `timm:NAME`), or `none` for random weights."""
     out: Path
     """Picture to write: .gif, .mp4, or a film strip as .png or .jpg; with --score, a folder."""
     score: bool = False
@@ -293,8 +294,8 @@ class BiasConfig:
     """Settings of `dsm bias`."""
 
     weights: tuple[Weights, ...]
-    """Runs, checkpoints, published models (`hf:ID`), or `none` for random weights. A run of `dsm finetune` is
-    tested as it is; for an encoder, a linear probe is trained on its features."""
+    """Runs, checkpoints, published models (`hf:ID`, `tv:NAME`, `timm:NAME`), or `none` for random weights. A
+    run of `dsm finetune` is tested as it is; for an encoder, a linear probe is trained on its features."""
     data: BiasData
     out: Path
     """Folder for card.html, results.json, classes.csv, predictions.csv and the pictures."""

@@ -25,8 +25,9 @@ class ExploreConfig:
     """Page to write (.html). Tables, and the features of footage, go into a folder of the same name beside
     it."""
     weights: Weights | None = None
-    """For footage: a run folder, a checkpoint, or `none` for random weights; by default those of the archive
-    (--against), otherwise `motion`, the weights that come with dsm."""
+    """For footage: a run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`), or `none`
+    for random weights; by default those of the archive (--against), otherwise `motion`, the weights that come
+    with dsm."""
     root: RootFolder | None = None
     """Where the videos are now, if they have moved; of a list, the folder that its paths start from."""
     cameras: GroupsTable | None = None
