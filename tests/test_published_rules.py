@@ -206,7 +206,9 @@ def test_a_cache_without_the_weights_is_not_called_a_model_without_safetensors(
 ) -> None:
     folder = of_type(tmp_path / "cache", model_type="videomae")
     Hub(monkeypatch, folder, folder, ConnectionError("offline"))
-    with pytest.raises(UserError, match="cannot be reached and its cache does not have its weights"):
+    with pytest.raises(
+        UserError, match="cannot be reached and its cache does not have the weights of the model"
+    ):
         load_weights("hf:a/b")
     Hub(monkeypatch, folder, folder, "pytorch_model.bin")
     with pytest.raises(UserError, match="dsm reads only safetensors"):

@@ -73,7 +73,7 @@ def fetch(
         folder = Path(hub.snapshot_download(repository, allow_patterns=list(about)))
     settings = read_settings(folder / CONFIG, name)
     check(settings, name)
-    with _explained(library, repository, "its weights", shown=not console.quiet) as hub:
+    with _explained(library, repository, "the weights of the model", shown=not console.quiet) as hub:
         folder = Path(hub.snapshot_download(repository, allow_patterns=[*about, WHOLE, INDEX, SHARDS]))
         if not ((folder / WHOLE).is_file() or (folder / INDEX).is_file()):
             # Without a network, the hub's library gives what the cache has. Is there more?
@@ -144,7 +144,7 @@ def _explained(library: str, repository: str, wanted: str, *, shown: bool = Fals
             "`hf auth login`."
         ) from None
     except errors.HFValidationError as error:
-        raise UserError(f"{name}: is not an id of the hub ({first_line(error)[:200]}).") from None
+        raise UserError(f"{name}: is not an id of the hub ({first_line(error)[:200].rstrip('.')}).") from None
     except errors.HfHubHTTPError as error:
         raise UserError(f"{name}: the hub answered: {first_line(error)[:200]}.") from None
     except (AttributeError, KeyError, TypeError) as error:  # a proxy's page, or another server
@@ -161,7 +161,7 @@ def _explained(library: str, repository: str, wanted: str, *, shown: bool = Fals
             ) from None
         raise UserError(
             f"{name}: the hub cannot be reached and its cache does not have {wanted} "
-            f"({type(error).__name__}); fetch it where there is a network, and give its folder: "
+            f"({type(error).__name__}); fetch the model where there is a network, and give its folder: "
             f"{library}:FOLDER."
         ) from None
 
