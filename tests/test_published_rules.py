@@ -152,10 +152,11 @@ class Hub:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
         """``answers``: the folder of each download, or the error that it raises."""
         hub = pytest.importorskip("huggingface_hub")
+        pytest.importorskip("transformers.utils.hub")  # before the patch, which it would keep
         self.asked: list[list[str]] = []
         self.answers = list(answers)
         monkeypatch.setattr(hub, "snapshot_download", self.download)
-        monkeypatch.setattr(hub, "HfApi", lambda: self)
+        monkeypatch.setattr(hub.HfApi, "list_repo_files", lambda _api, name: self.list_repo_files(name))
 
     def download(self, name: str, allow_patterns: list[str]) -> str:
         self.asked.append(allow_patterns)
