@@ -92,8 +92,7 @@ class LookConfig:
     video: tyro.conf.Positional[Videos]
     """A video, or with --score a list of videos."""
     weights: Weights
-    """A run folder of `dsm pretrain` or `dsm finetune`, a checkpoint, a published model (`hf:ID`, `tv:NAME`,
-    `timm:NAME`), or `none` for random weights."""
+    """A run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`), or `none` for random weights."""
     out: Path
     """Picture to write: .gif, .mp4, or a film strip as .png or .jpg; with --score, a folder."""
     score: bool = False
