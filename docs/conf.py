@@ -44,7 +44,8 @@ _ALIASES = (
     r"RunFolder|TrainedFolder|NAME or .*"
 )
 _INSIDE = (
-    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.Clock|evaluate\.(extract_to_file\.Extracted|faiss_index\.Parts)|"
+    r".*\._\w+|dsm\.(train\.start\.Config|terminal\.(Clock|Reporter)|video\.(kept_open\.OpenVideo|keyframes\.Untrusted)|"
+    r"evaluate\.(extract_to_file\.Extracted|faiss_index\.Parts)|"
     r"models\.bare\.Found|settings\.(Config|Returned)|data\.classes\.Named|untrusted\.Kind|"
     r"verbs\.(settings\.)?\w+\.\w+(Config|Result))"
 )

@@ -218,6 +218,10 @@ VERBS = {
             "dsm look --weights runs/tuned video.mp4 --target-class fight --out look.png --probe all",
             "dsm look --weights runs/mine test.txt --score --out results/look",
         ),
+        (
+            "videos", "weights", "out", "score", "probe", "target-class", "target", "map", "layer", "head",
+            "start", "other", "colours", "data.root", "workers", "overwrite", "groups", "group-regex",
+        ),
     ),
     "probe": Verb(
         "dsm.verbs.probe", "evaluation.ProbeConfig", "probe",
@@ -269,6 +273,11 @@ VERBS = {
             "dsm bias --weights runs/moco runs/dsm none --backbone i3d --data.train train.txt "
             "--data.test test.txt --out results/bias",
             "dsm bias --weights runs/mine --data.test unlabelled.txt --out results/bias",
+        ),
+        (
+            "weights", "out", "data.test", "data.train", "data.root", "data.workers", "masks", "opposites",
+            "quick", "names", "windows", "batch-size", "precision", "overwrite", "groups", "group-regex",
+            "backbone",
         ),
     ),
     "report": Verb(

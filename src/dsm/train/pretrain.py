@@ -50,7 +50,7 @@ def _pretrain(config: PretrainConfig) -> None:
 
 
 def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: bool = True) -> Trainer:
-    """Build the trainer of this process and claim the run folder; the last two as for :class:`Trainer`."""
+    """Build the trainer of this process and claim the run folder; the last two as for ``Trainer``."""
     set_cache(config.data.cache_folder, config.data.cache_gb)
     videos = read_list(config.data.train, config.data.root)
     torch.manual_seed(config.seed)

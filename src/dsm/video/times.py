@@ -64,7 +64,7 @@ def length_by_table(video: OpenVideo, source: Source, deadline: Deadline) -> int
     they are but for MPEG-4 in an avi. A fragmented mp4 has no complete table.
 
     Raises:
-        Untrusted: the file breaks a rule of ``keyframes.py``.
+        dsm.video.keyframes.Untrusted: the file breaks a rule of ``keyframes.py``.
     """
     packets = timeline(video.container, source, video.key).packets
     listed = video.container.format.name in SCANNED or _listed_packets(video.container) == packets
