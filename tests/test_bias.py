@@ -240,6 +240,14 @@ def test_weights_keep_their_full_name(tmp_path: Path) -> None:
     assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
+def test_weights_of_one_name_are_told_apart_by_their_folders() -> None:
+    assert names_of(("a/moco/run", "a/dsm/run", "none")) == ["moco", "dsm", "random"]
+    assert names_of(("one/v.pt", "two/v.pt", "runs/mine")) == ["one", "two", "mine"]
+    assert names_of(("x/mine", "y/mine", "runs/x")) == ["x/mine", "y/mine", "runs/x"]
+    with pytest.raises(UserError, match="are the same"):
+        names_of(("runs/mine", "runs/mine"))
+
+
 def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:
     videos = read_list(pairs / "test.txt")
 

@@ -42,6 +42,7 @@ from dsm.pages.bias import (
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut, tell_left_out
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting
+from dsm.runs.record import short_names
 from dsm.runs.results import RESULTS, seed_of, write_results
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
@@ -91,17 +92,19 @@ def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList |
 
 
 def names_of(weights: tuple[str, ...]) -> list[str]:
-    """Names of the models: their folder or file names, or whole paths where two names would be equal.
+    """Names of the models: their folder or file names, or where two are equal, the folders that differ.
 
     Raises:
         UserError: the same weights are given twice.
     """
-    short = [weights_name(one) for one in weights]
-    count = Counter(short)
-    names = [name if count[name] == 1 else one for name, one in zip(short, weights, strict=True)]
-    if len(set(names)) < len(names):
+    if len(set(weights)) < len(weights):
         raise UserError("two of --weights are the same; give each once.")
-    return names
+    names = [weights_name(one) for one in weights]
+    count = Counter(names)
+    alike = [one for name, one in zip(names, weights, strict=True) if count[name] > 1]
+    apart = dict(zip(alike, short_names([Path(one) for one in alike]), strict=True)) if alike else {}
+    found = [apart.get(one, name) for name, one in zip(names, weights, strict=True)]
+    return found if len(set(found)) == len(found) else list(weights)
 
 
 def check_classes(subjects: dict[str, Subject], train: VideoList | None, lists: list[VideoList]) -> None:
