@@ -220,7 +220,7 @@ VERBS = {
         ),
         (
             "videos", "weights", "out", "score", "probe", "target-class", "target", "map", "layer", "head",
-            "start", "other", "colours", "data.root", "workers", "overwrite", "groups", "group-regex",
+            "start", "other", "colours", "root", "workers", "overwrite", "groups", "group-regex",
         ),
     ),
     "probe": Verb(
