@@ -2,7 +2,7 @@
 
 Over groups they may cover more: with few groups or few errors they are wide on purpose, because so little
 cannot show whether the videos of a group err together; and so may those of shares near 0 or 1, of few
-classes, of dimensions, and of features that a probe learned from few videos. They must not cover less.
+classes, and of features that a probe learned from few videos. They must not cover less.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def test_scene_reliance_covers(count: int, motion: float, scene: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason="they cover in 97 to 99 of 100 tests: wider than they need to be")
 @pytest.mark.parametrize("count", [100, 500])
 def test_shares_of_dimensions_cover(count: int) -> None:
     """96 dimensions that go together in threes, with correlations anywhere from 0 to 0.95.
@@ -145,7 +146,7 @@ def test_shares_of_dimensions_cover(count: int) -> None:
         truth = float(((static > 0.5) & (dynamic <= 0.5)).mean())
         return Interval(*(end - truth for end in found))
 
-    assert 0.92 <= coverage(draw, 0, 300 if count == 100 else 150) <= 0.995
+    assert 0.92 <= coverage(draw, 0, 300 if count == 100 else 150) <= 0.97
 
 
 def test_a_share_of_dimensions_that_few_videos_underestimate_is_covered() -> None:

@@ -205,7 +205,7 @@ class _Making:
         mask = self._masks.of(video).to(self.device) if self._masks is not None else None
         own, moving = _apart(video, label, clips, mask)
         if not self.lends:
-            self._note(video, clips, numbers, own)
+            self._note(video, clips, numbers, own, left=float("nan"))
             alone = own.scene, own.scene, own.scene, own.scene, own.actor
             return Seen(clips[self._shown], own.scene, moving[self._shown], *alone)
         same, others = scenes.same(video, label), scenes.behind(label)
@@ -218,22 +218,22 @@ class _Making:
         same = same or own
         for name, lenders in zip(LENT, (others, [same], [near], [far], others[:1]), strict=True):
             self._partners[name].append([one.video for one in lenders])
-        self._note(video, clips, numbers, own)
         planted = mask is None and "no_foreground" in self._variants
-        self._left[-1] = left_of_planted(clips, moving, others[0].scene) if planted else float("nan")
+        left = left_of_planted(clips, moving, others[0].scene) if planted else float("nan")
+        self._note(video, clips, numbers, own, left=left)
         before = torch.cat([one.scene for one in others])
         lent = (before, same.scene, near.scene, far.scene, others[0].actor)
         return Seen(clips[self._shown], own.scene, moving[self._shown], *lent)
 
-    def _note(self, video: int, clips: Tensor, numbers: Indices, own: Lent) -> None:
-        """Note a video as processed, and how its camera moves."""
+    def _note(self, video: int, clips: Tensor, numbers: Indices, own: Lent, *, left: float) -> None:
+        """Note a video as processed, how its camera moves, and how much of an actor is left in its scene."""
         self.judged.append(video)
         self._steady.append(steadiness(clips[self._shown], own.scene))
         # Windows may overlap; the frames are taken in the order of time.
         order = np.unique(numbers, return_index=True)[1]
         whole = clips.transpose(0, 1).flatten(1, 2)
         self._drifts.append(camera_drift(whole[:, torch.from_numpy(order).to(whole.device)]))
-        self._left.append(float("nan"))
+        self._left.append(left)
 
     def encode(self, shown: Sequence[tuple[int, Seen]]) -> None:
         """Make all variants of some videos, and run the encoders over them."""
