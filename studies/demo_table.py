@@ -15,7 +15,8 @@ from tables import by_seed, paired
 
 from dsm.demo import RUNS, TESTS, demo
 from dsm.files import write_text
-from dsm.runs.results import RESULTS, Row, mean_and_spread, read_results
+from dsm.intervals import spread_of
+from dsm.runs.results import RESULTS, Row, read_results
 from dsm.terminal import console
 from dsm.verbs.settings.training import DemoConfig
 
@@ -32,7 +33,7 @@ def table(rows: Sequence[Row]) -> str:
     values = by_seed(rows)
     lines = ["| | " + " | ".join(TESTS) + " |", "|---" * (len(TESTS) + 1) + "|"]
     for run in RUNS:
-        cells = [mean_and_spread(list(values[run, test, "R@1"].values())) for test in TESTS]
+        cells = [str(spread_of(list(values[run, test, "R@1"].values()))) for test in TESTS]
         lines.append(f"| {run} | {' | '.join(cells).replace(' %', '')} |")
     parts = []
     for test, where in zip(

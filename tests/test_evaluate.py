@@ -20,8 +20,9 @@ from dsm.evaluate.feature_files import load_features, save_features, write_featu
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import retrieve
+from dsm.intervals import spread_of
 from dsm.models.zoo import create_model
-from dsm.runs.results import mean_and_spread, share
+from dsm.runs.results import share
 
 
 def made_features(count: int, dim: int = 6, classes: int = 4, seed: int = 0) -> Features:
@@ -156,5 +157,5 @@ def test_the_interval_of_a_share_contains_it() -> None:
 
 
 def test_mean_and_standard_deviation_are_those_of_the_sample() -> None:
-    assert mean_and_spread([0.5]) == "50.0 %"
-    assert mean_and_spread([0.4, 0.5, 0.6]) == "50.0 ± 10.0 %"
+    assert str(spread_of([0.5])) == "50.0 %"
+    assert str(spread_of([0.4, 0.5, 0.6])) == "50.0 ± 10.0 %"

@@ -10,7 +10,6 @@ import pytest
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.field_measures import (
-    CUT_BY_MOTION,
     contrasted_accuracy,
     field_measures,
     preferred_to_the_lender,
@@ -23,6 +22,7 @@ from dsm.evaluate.field_measures import (
 from dsm.evaluate.opposites import opposites_by_name, opposites_tsv, read_opposites
 from dsm.evaluate.unlabelled import DIMENSIONS, arrow_of_time, places, static_and_dynamic
 from dsm.evaluate.variants import VARIANTS
+from dsm.runs.metrics import CUT_BY_MOTION
 from dsm.synthetic.settings import WORLDS
 
 CLASSES, COUNT, PARTS = 5, 200, 3

@@ -14,7 +14,9 @@ from PIL import Image
 
 from dsm import terminal
 from dsm.cli import main
+from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
+from dsm.data.loading import load_clips
 from dsm.data.reading import Reader
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
@@ -140,10 +142,25 @@ def test_frame_counts_of_the_list_are_compared_with_the_files(
     reader = Reader(videos, ClipConfig(frames=4, stride=1, resize=32, size=32))
     for index in range(2):
         reader.read(index, [np.arange(4)])
-    reader.tell_counts()
+    reader.tell_lengths()
     assert "1 of the 2 videos that were read has a different number of frames" in capsys.readouterr().err
     read_list(videos.source)
     assert "videos opened" not in capsys.readouterr().err  # once
+
+
+@pytest.mark.parametrize(("stride", "looped"), [(13, 0), (16, 1), (17, 2)])
+def test_videos_that_are_shorter_than_a_clip_are_reported_once(
+    place: Path, capsys: pytest.CaptureFixture[str], stride: int, looped: int
+) -> None:
+    videos = read(place, "v/a.mp4 0 50\nv/b.mp4 1 40\n")
+    clip = ClipConfig(frames=4, stride=stride, resize=32, size=32)
+    for _ in range(2):
+        list(load_clips(EvaluationClips(videos, clip, windows=1), 2))
+    output = capsys.readouterr().err
+    assert output.count("shorter than a clip") == bool(looped), output
+    if looped:
+        assert f"{looped} of the videos that were read" in output
+        assert f"spans {3 * stride + 1} frames (4 at stride {stride})" in output
 
 
 def test_labels_that_start_at_1_are_reported_with_the_remedy(

@@ -23,12 +23,13 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features, places_of
 from dsm.evaluate.probe import linear_probe
 from dsm.evaluate.retrieval import recall_rows, retrieve
+from dsm.intervals import spread_of
 from dsm.models.precision import fast_in_bf16
 from dsm.models.weights import load_weights
 from dsm.pages.demo_report import Evidence, write_report
 from dsm.runs.claims import claim_by_settings
 from dsm.runs.folder import lasting, plain
-from dsm.runs.results import RESULTS, Row, mean_and_spread, share, write_results
+from dsm.runs.results import RESULTS, Row, share, write_results
 from dsm.settings import takes_settings
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig
@@ -175,6 +176,6 @@ def _tables(rows: list[Row], chance: float) -> Sequence[Table]:
                 test: [r.value for r in rows if (r.run, r.test, r.metric) == (run, test, metric)]
                 for test in TESTS
             }
-            table.add_row(run, *(mean_and_spread(values[test]) for test in TESTS))
+            table.add_row(run, *(str(spread_of(values[test])) for test in TESTS))
         tables.append(table)
     return tables

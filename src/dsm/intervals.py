@@ -63,6 +63,31 @@ class Interval(NamedTuple):
         return f"{percent(self.value, digits)} {self.percents}".rstrip()
 
 
+class Spread(NamedTuple):
+    """The mean of shares, such as one for each seed, and their sample standard deviation.
+
+    The deviation of a single share is NaN.
+    """
+
+    mean: float
+    deviation: float
+
+    @property
+    def around(self) -> str:
+        """`± 3.4`, in %; empty for a single share."""
+        return "" if math.isnan(self.deviation) else f"± {100 * self.deviation:.1f}"
+
+    def __str__(self) -> str:
+        """`71.2 ± 3.4 %`, or `71.2 %` for a single share."""
+        return " ".join(filter(None, (f"{100 * self.mean:.1f}", self.around, "%")))
+
+
+def spread_of(shares: Sequence[float]) -> Spread:
+    """The mean and the standard deviation of shares."""
+    deviation = float(np.std(shares, ddof=1)) if len(shares) > 1 else math.nan
+    return Spread(float(np.mean(shares)), deviation)
+
+
 def remark_on(groups: Sequence[str] | None) -> str | None:
     """A remark for readers of intervals over few groups; None if none is needed."""
     if groups is None:

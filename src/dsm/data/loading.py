@@ -97,7 +97,7 @@ class Batches:
         try:
             yield from self._batches()
         finally:
-            self.clips.reader.tell_counts()
+            self.clips.reader.tell_lengths()
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         while self.order.start < self.order.stop:

@@ -23,7 +23,7 @@ from dsm.video.damage import noted
 from dsm.video.decode import frame_count, known_frames, read_frames
 from dsm.video.flow import compute_flow, read_saved_flow, saved_flow
 from dsm.video.frame_folder import is_folder
-from dsm.video.sampling import Indices, Resampled, Video, at_rate
+from dsm.video.sampling import Indices, Resampled, Video, at_rate, span
 from dsm.video.segments import segment_of
 from dsm.video.settings import Decoder
 from dsm.video.source import Deadline, VideoError
@@ -80,6 +80,7 @@ class Reader:
         decoder: Decoder = "pyav",
     ) -> None:
         self._videos, self._clip, self._seconds = videos, clip, seconds
+        self._span = span(clip.frames_to_read, clip.stride)
         self._cache = FrameCache(cache_mb, seconds, decoder)
         # Frame counts of the files, 0 until counted. Loader processes share them: if the list has no count,
         # counting reads the whole file.
@@ -89,6 +90,9 @@ class Reader:
         self._steady = torch.zeros(len(videos), dtype=torch.uint8)
         self._steady.share_memory_()  # type: ignore[no-untyped-call]
         self._parts: dict[int, list[Part]] = {}
+        # Shared as well: which videos are shorter than a clip.
+        self._looped = torch.zeros(len(videos), dtype=torch.uint8)
+        self._looped.share_memory_()  # type: ignore[no-untyped-call]
 
     def total(self, index: int) -> int:
         """Frames of a video, at ``fps`` if set: from the list, or counted in the file once."""
@@ -108,6 +112,8 @@ class Reader:
             VideoError: the video cannot be read.
         """
         total = self.total(index)
+        if total < self._span:
+            self._looped[index] = 1
         if self._steady[index]:
             return total
         if index not in self._parts:
@@ -119,6 +125,8 @@ class Reader:
                 self._steady[index] = 1
                 return total
             self._parts[index] = parts
+            if max(stop - begin for begin, stop in parts) < self._span:
+                self._looped[index] = 1
         return self._parts[index]
 
     def damage(self, index: int) -> str | None:
@@ -167,8 +175,17 @@ class Reader:
             return inside.start + places % len(inside)
         return places % frame_count(file)
 
-    def tell_counts(self) -> None:
-        """Note how many of the videos that were read have a different frame count in the list."""
+    def tell_lengths(self) -> None:
+        """Note how many of the videos that were read are looped, or have another frame count in the list."""
+        if looped := int(self._looped.sum()):
+            clip = self._clip
+            note(
+                f"{self._videos.source}: {looped} of the videos that were read "
+                f"{'is' if looped == 1 else 'are'} shorter than a clip, which spans "
+                f"{many(self._span, 'frame')} ({clip.frames_to_read} at stride {clip.stride}), and "
+                "repeated from the start to fill it; a smaller stride or fewer frames avoid this",
+                about=f"looped videos of {self._videos.source}",
+            )
         listed, counted = self._videos.frames, self._counts.numpy()
         wrong = np.flatnonzero((listed != UNKNOWN) & (counted > 0) & (abs(listed - counted) > 1))
         if len(wrong):

@@ -17,8 +17,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from dsm.evaluate.bias import Judged, accuracy, skill_lost, skilled
 from dsm.evaluate.unlabelled import FOLDS, probed
 from dsm.intervals import Interval, correlation, ratio_interval, share_interval
+from dsm.runs.metrics import CUT_BY_MOTION
 
-CUT_BY_MOTION = "_by_motion"
 SWAPS = {"random": "background", "same": "same_scene", "near": "near_scene", "far": "far_scene"}
 """HAT's action swaps, with the variant of each."""
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dsm.evaluate.field_measures import CUT_BY_MOTION
 from dsm.intervals import Interval, percent
+from dsm.runs.metrics import CUT_BY_MOTION
 
 Numbers = Mapping[str, Interval | None]
 """Measures by name; None if it cannot be measured."""

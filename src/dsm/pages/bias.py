@@ -19,19 +19,10 @@ from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text
 from dsm.intervals import percent, t_quantile
 from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
+from dsm.runs.metrics import ACCURACY
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
 from dsm.video.sampling import evenly
-
-ACCURACY = "acc_"
-"""Prefix of a variant's name in the names of metrics."""
-
-
-OF_THE_FIELD = (
-    "contrasted_", "conflfg_", "hat_", "appearance_free_", "opposites", "arrow_of_time", "dimensions_",
-    "place_", "actor_left",
-)  # fmt: skip
-"""Prefixes of the names of the field's measures."""
 
 Vector = NDArray[np.float64]
 

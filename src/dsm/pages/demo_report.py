@@ -18,6 +18,7 @@ from dsm.data.clips import TrainingClips
 from dsm.data.lists import read_list
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import retrieve
+from dsm.intervals import spread_of
 from dsm.methods.registry import create_method
 from dsm.models.zoo import create_model
 from dsm.pages import figures
@@ -27,7 +28,7 @@ from dsm.pages.template import clip_uri, write_page
 from dsm.render import disturb_view, to_frames
 from dsm.runs.folder import plain, versions_text
 from dsm.runs.logs import read_metrics
-from dsm.runs.results import Row, mean_and_spread
+from dsm.runs.results import Row
 from dsm.synthetic.motionscenes import motion_names
 from dsm.synthetic.settings import MotionScenesConfig
 from dsm.train.config import PretrainConfig
@@ -166,9 +167,7 @@ def _chart(evidence: Evidence, metric: str, title: str) -> str:
         (run, test): evidence.values(run, test, metric) for run in evidence.runs for test in evidence.tests
     }
     numbers = "; ".join(
-        f"{run} on {test}: {mean_and_spread(values[run, test])}"
-        for run in evidence.runs
-        for test in evidence.tests
+        f"{run} on {test}: {spread_of(values[run, test])}" for run in evidence.runs for test in evidence.tests
     )
     intervals = {(row.run, row.test): row.measured.ends for row in evidence.rows if row.metric == metric}
     return figures.bar_chart(

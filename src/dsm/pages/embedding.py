@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -15,7 +15,8 @@ from dsm.evaluate.settings import MapName
 from dsm.pages.figures import TONES, literal, save_figure
 from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
-from dsm.runs.results import NO_SHARES, Row
+from dsm.runs.metrics import metric_of
+from dsm.runs.results import Row
 from dsm.terminal import many
 
 MARKS = "osD^vPX*"
@@ -65,13 +66,6 @@ def draw_embeddings(embedded: Sequence[Embedded], file: Path, *, which: MapName)
     save_figure(figure, file)
 
 
-MEANINGS = {
-    "rank": "number of dimensions that the features use",
-    "agreement": "share of videos whose nearest other video is of the same group",
-    "silhouette": "how clearly groups are apart: from -1 to 1, 0 if they overlap",
-    "scatter": "share of the features' variance that lies between groups",
-}
-"""By the last word of a metric's name; a group is the videos of one label, or of another colouring's name."""
 TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -145,49 +139,35 @@ def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
     return metric.removesuffix("_agreement"), bars, 100 * chances[0] if chances else None
 
 
-def number_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One line per metric with one cell per run: its value, its interval, and the value of chance."""
+class NumberLine(NamedTuple):
+    """The numbers of one metric."""
+
+    metric: str
+    title: str
+    cells: dict[str, Cell]
+    """One for each run: its value, and its interval and the value of chance."""
+
+
+def number_table(rows: Sequence[Row]) -> list[NumberLine]:
+    """One line per metric."""
     chances = {
         (row.run, row.metric.removesuffix("_chance")): row.value for row in rows if "_chance" in row.metric
     }
-    lines: dict[str, dict[str, Any]] = {}
+    lines: dict[str, NumberLine] = {}
     for row in rows:
         if row.metric.endswith("_chance"):
             continue
-        line = lines.setdefault(row.metric, {"metric": row.metric.replace("_", " "), "cells": {}})
+        line = lines.setdefault(row.metric, NumberLine(row.metric, row.metric.replace("_", " "), {}))
+        value, interval = row.texts
         chance = chances.get((row.run, row.metric))
-        line["cells"][row.run] = {
-            **_texts(row),
-            "chance": "" if chance is None else f"chance {chance:.0%}",
-        }
+        words = (interval, "" if chance is None else f"chance {chance:.0%}")
+        line.cells[row.run] = Cell(value, ", ".join(filter(None, words)), False)
     return list(lines.values())
-
-
-def _texts(row: Row) -> dict[str, str]:
-    """A number and its interval: shares in %, others as they are."""
-    if row.metric in NO_SHARES:
-        return {"value": f"{row.value:.1f}", "interval": row.interval("[{:.1f}, {:.1f}]")}
-    if row.metric.endswith("_silhouette"):
-        return {"value": f"{row.value:.2f}", "interval": row.interval("[{:.2f}, {:.2f}]")}
-    return {"value": f"{row.value:.1%}", "interval": row.measured.percents}
 
 
 def number_lines(rows: Sequence[Row], runs: Sequence[str]) -> list[tuple[str, str, list[Cell | None]]]:
     """The lines of :func:`number_table` in the form that a page's table needs."""
-    lines = []
-    for line in number_table(rows):
-        cells = [line["cells"].get(run) for run in runs]
-        lines.append(
-            (
-                line["metric"],
-                MEANINGS.get(line["metric"].split()[-1], ""),
-                [
-                    cell
-                    and Cell(
-                        cell["value"], ", ".join(filter(None, (cell["interval"], cell["chance"]))), False
-                    )
-                    for cell in cells
-                ],
-            )
-        )
-    return lines
+    return [
+        (line.title, metric_of(line.metric).meaning, [line.cells.get(run) for run in runs])
+        for line in number_table(rows)
+    ]

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsm.evaluate.preview import Frames, Shown
+from dsm.intervals import Spread
 from dsm.pages.film import COLUMNS, GAP, label, strip, white, write_playing, write_still
 from dsm.pages.template import FPS, clip_uri, write_page
 from dsm.video.sampling import evenly
 
-Row = tuple[str, str, str, str]
+
+class MeanChange(NamedTuple):
+    """How much a version changes on average."""
+
+    version: str
+    against: str
+    """The version that it is compared with."""
+    scene: Spread
+    motion: Spread
 
 
-def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row], *, measured: int) -> None:
+def write_preview(
+    path: Path, clips: Sequence[list[Shown]], rows: Sequence[MeanChange], *, measured: int
+) -> None:
     """Write the preview; the suffix of ``path`` sets the format.
 
     Args:
         clips: the versions of each clip; the first is the unchanged clip.
-        rows: name of a version, name of its baseline, change of scene, change of motion.
+        rows: the mean change of each version but the first.
         measured: the number of clips that these are means over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +53,7 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         ]
         write_page(
             path, "preview.html", title="What the disturbances change", clips=shown,
-            rows=[(name, "", [cell.replace(" %", "%") for cell in cells]) for name, *cells in rows],
+            rows=[(row.version, "", [row.against, *_percents(row)]) for row in rows],
             message=_message(rows),
             measured="Measured on one clip." if measured == 1 else
             f"Mean ± standard deviation over {measured} clips.",
@@ -52,13 +64,16 @@ def write_preview(path: Path, clips: Sequence[list[Shown]], rows: Sequence[Row],
         write_playing(path, _moving(clips), FPS)
 
 
-def _message(rows: Sequence[tuple[str, str, str, str]]) -> str:
+def _percents(row: MeanChange) -> list[str]:
+    return [str(spread).replace(" %", "%") for spread in (row.scene, row.motion)]
+
+
+def _message(rows: Sequence[MeanChange]) -> str:
     """What the negative changes, as a sentence; without a negative, what to do."""
-    for name, against, scene, motion in rows:
-        if name == "negative":
-            shares = [f"{float(text.split()[0]):.0f}%" for text in (scene, motion)]
-            changed = f"scene by {shares[0]} and its motion by {shares[1]}"
-            return f"Here, the {name} changes the {against}'s {changed}."
+    for row in rows:
+        if row.version == "negative":
+            changed = f"scene by {row.scene.mean:.0%} and its motion by {row.motion.mean:.0%}"
+            return f"Here, the {row.version} changes the {row.against}'s {changed}."
     return "Check both on your own clips."
 
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.features import Features
-from dsm.pages.bias import ACCURACY
 from dsm.pages.figures import DOTS
 from dsm.pages.run_figures import draw_gradients
 from dsm.pages.template import data_uri
 from dsm.runs.logs import read_gradients
+from dsm.runs.metrics import ACCURACY
 from dsm.runs.record import RunRecord
 from dsm.runs.results import Row
 from dsm.untrusted import read_text

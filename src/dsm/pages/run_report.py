@@ -12,7 +12,6 @@ from markupsafe import Markup
 from dsm.evaluate.bias import NUMBERS
 from dsm.evaluate.features import Features
 from dsm.evaluate.retrieval import chance, kept_apart
-from dsm.pages.bias import ACCURACY
 from dsm.pages.embedding import embedding_section, number_lines
 from dsm.pages.figures import bar_chart, looks_of
 from dsm.pages.film import Looked, enlarged, overlay
@@ -31,6 +30,7 @@ from dsm.pages.run_pictures import (
 from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import versions_text
+from dsm.runs.metrics import ACCURACY
 from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
 from dsm.runs.results import Row
 from dsm.terminal import many, some

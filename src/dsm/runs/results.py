@@ -21,6 +21,7 @@ from dsm.files import json_text, write_text
 from dsm.intervals import Interval, share_interval
 from dsm.runs.folder import git_revision
 from dsm.runs.logs import read_metrics
+from dsm.runs.metrics import metric_of
 from dsm.untrusted import checked, read_json
 from dsm.version import __version__
 
@@ -28,13 +29,9 @@ RESULTS = "results.json"
 """The file's name, in every folder that holds one."""
 
 
-NO_SHARES = ("effective_rank", "train/loss", "monitor/unread", "balance", "monitor/balance")
-"""Metrics that are not shares and so are not shown in %. Add any new one here."""
-
-
 @dataclass(frozen=True)
 class Row:
-    """One number of a run on a test: a share in [0, 1], unless :data:`NO_SHARES` names its metric."""
+    """One number of a run on a test: a share in [0, 1], or what :mod:`dsm.runs.metrics` says."""
 
     run: str
     seed: int
@@ -55,6 +52,12 @@ class Row:
     def interval(self, form: str) -> str:
         """Its interval, formatted with a string such as ``{:.1%} to {:.1%}``; empty if it has none."""
         return "" if self.low is None or self.high is None else form.format(self.low, self.high)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Its value and its interval as its metric is written: `71.2%` and `[68.3%, 74.0%]`, or empty."""
+        form = metric_of(self.metric).form
+        return form.format(self.value), self.interval(f"[{form}, {form}]")
 
 
 def share(
@@ -116,9 +119,7 @@ def rows_table(rows: Sequence[Row]) -> Table:
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
     for row in rows:
-        form = "{:.2f}" if row.metric in NO_SHARES else "{:.1%}"
-        interval = escape(row.interval(f"[{form}, {form}]"))
-        table.add_row(escape(row.metric), form.format(row.value), interval)
+        table.add_row(*map(escape, (row.metric, *row.texts)))
     return table
 
 
@@ -182,14 +183,6 @@ def read_recorded_results(path: Path) -> RecordedResults:
     except ValueError as error:
         raise UserError(f"{path} is not a results file of dsm ({first_line(error)}).") from None
     return RecordedResults(str(record.get("command", "")), record["rows"])
-
-
-def mean_and_spread(values: list[float]) -> str:
-    """Shares over seeds as text: '71.2 ± 3.4 %' (sample standard deviation), or '71.2 %' for one seed."""
-    mean = 100 * float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.1f} %"
-    return f"{mean:.1f} ± {100 * float(np.std(values, ddof=1)):.1f} %"
 
 
 TRAINED = ("loss", "motion", "top1")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import Judged, four_numbers
-from dsm.evaluate.field_measures import CUT_BY_MOTION, field_measures, opposites_of, probe_accuracy
+from dsm.evaluate.field_measures import field_measures, opposites_of, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_tsv
 from dsm.evaluate.probe import Subject
@@ -24,6 +24,7 @@ from dsm.evaluate.verdict import Allowed, Numbers, allowed, strictest
 from dsm.files import write_text
 from dsm.intervals import Interval, share_interval
 from dsm.pages.bias_card import OnCard, write_card
+from dsm.runs.metrics import CUT_BY_MOTION
 from dsm.terminal import note
 from dsm.verbs.settings.evaluation import BiasConfig
 

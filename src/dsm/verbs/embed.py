@@ -114,8 +114,8 @@ def _table(rows: Sequence[Row], runs: Sequence[str]) -> Table:
     for name in ("", *map(escape, runs)):
         table.add_column(name, justify="right")
     for line in number_table(rows):
-        cells = (line["cells"][run] for run in runs)
-        table.add_row(line["metric"], *("  ".join(part for part in cell.values() if part) for cell in cells))
+        cells = (line.cells[run] for run in runs)
+        table.add_row(line.title, *(f"{cell.value}  {cell.spread}".rstrip() for cell in cells))
     return table
 
 

@@ -98,7 +98,7 @@ def explore(config: ExploreConfig) -> Result:
     return Result(
         rows,
         [config.out, *files, *extra],
-        [rows_table([row for row in rows if row.metric != "clusters"])],
+        [rows_table(rows)],
         lines,
     )
 

@@ -13,10 +13,10 @@ from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.preview import Previewer, Shown, Version, as_trained, each_kind
 from dsm.files import write_text
+from dsm.intervals import spread_of
 from dsm.methods.settings import DsmConfig
-from dsm.pages.preview import write_preview
+from dsm.pages.preview import MeanChange, write_preview
 from dsm.runs.claims import claim_files
-from dsm.runs.results import mean_and_spread
 from dsm.settings import takes_settings
 from dsm.terminal import many, progress, warn
 from dsm.verbs.result import Result
@@ -91,26 +91,26 @@ def _versions(config: PreviewConfig) -> list[Version]:
     )
 
 
-def _rows(versions: list[Version], changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
-    """For each version but the first: its name, what it is compared with, change of scene and of motion."""
+def _rows(versions: list[Version], changes: Sequence[Change]) -> list[MeanChange]:
+    """One for each version but the first."""
     rows = []
     for place, version in enumerate(versions[1:]):
         own = changes[place :: len(versions) - 1]
         rows.append(
-            (
+            MeanChange(
                 version.name,
                 versions[version.against].name,
-                mean_and_spread([one.scene_change for one in own]),
-                mean_and_spread([one.motion_change for one in own]),
+                spread_of([one.scene_change for one in own]),
+                spread_of([one.motion_change for one in own]),
             )
         )
     return rows
 
 
-def _table(rows: Sequence[tuple[str, str, str, str]], clips: int) -> Table:
+def _table(rows: Sequence[MeanChange], clips: int) -> Table:
     table = Table(title=f"change, mean of {clips} clips", title_justify="left")
     for name in ("", "compared with", "scene", "motion"):
         table.add_column(name, justify="right" if name in ("scene", "motion") else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(escape, (row.version, row.against, str(row.scene), str(row.motion))))
     return table
