@@ -62,7 +62,7 @@ VERBS = {
     ),
     "data convert": Verb(
         "dsm.verbs.convert", "data.ConvertConfig", "convert",
-        "make lists from other tools' lists or the annotation files of UCF101, HMDB51, Kinetics…",
+        "make lists from other tools' lists or the annotation files of UCF101, HMDB51 and others",
         (
             "dsm data convert theirs.csv --columns path,label,start,end --out ours.txt",
             "dsm data convert ucf101 --annotations ucfTrainTestlist --videos UCF-101 --out lists/ucf101",
@@ -149,7 +149,7 @@ VERBS = {
     ),
     "finetune": Verb(
         "dsm.verbs.train", "training.FractionsConfig", "finetune",
-        "train an encoder with a classifier, or with --linear-probe only the classifier",
+        "fine-tune an encoder with a classifier; with --linear-probe, train only the classifier",
         (
             "dsm finetune --weights runs/mine --data.train train.txt --data.test test.txt --out runs/tuned",
             "dsm finetune --weights none --backbone r3d18 --data.train train.txt --out runs/scratch",

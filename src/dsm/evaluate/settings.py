@@ -39,7 +39,7 @@ class ExtractSettings:
     per_clip: bool = False
     """Write one row per clip, with its times, instead of one per video."""
     every: float = 0
-    """Take one clip every this many seconds; 0: `windows` clips per video. Best with `per-clip`."""
+    """Seconds between the starts of clips; 0: take `windows` clips per video. Best with `per-clip`."""
     crops: int = 1
     """Crops of each clip: 1 in the middle, or 3 along its longer side."""
     batch_size: int = 8

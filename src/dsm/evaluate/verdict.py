@@ -45,8 +45,8 @@ def allowed(steady: float, masked: bool, drift: float = float("nan")) -> Allowed
     moves = ""
     if drift > DRIFTING:
         moves = (
-            f"Even the calmest parts of the picture move by {100 * drift:.0f}% of its longer side (the "
-            "camera moves)"
+            f"The camera moves: even the calmest parts of the picture shift by {100 * drift:.0f}% of its "
+            "longer side"
         )
     elif steady < STEADY_ENOUGH:
         moves = f"Only {share} (the camera may move)"

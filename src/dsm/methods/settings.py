@@ -66,7 +66,7 @@ class MocoConfig:
         check_range(self, "queue", "negatives", "motion_weight", least=0)
         if self.queue == 0 and not self.in_batch and not self.negatives:
             raise UserError(
-                "queue 0, no in-batch and negatives 0 leave nothing to push from; set one of them."
+                "with queue 0, no-in-batch and negatives 0 there are no negatives; change one of them."
             )
 
 

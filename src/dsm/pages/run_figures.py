@@ -55,7 +55,11 @@ def fractions_figure(counts: Sequence[int], rows: Sequence[Row]) -> Figure:
 
 HEALTH = (
     ("loss", "loss", "lower is better, among runs of one method"),
-    ("motion", "positive nearer than negative, share of clips", "at its initial value: motion is ignored"),
+    (
+        "motion",
+        "positive nearer than negative, share of clips",
+        "if it stays at its first value, motion is ignored",
+    ),
     ("lr", "learning rate", ""),
     ("alignment", "alignment", "0: the two versions of a clip agree"),
     ("uniformity", "uniformity", "0: all clips at one point; -4: spread out"),

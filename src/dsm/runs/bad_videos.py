@@ -121,7 +121,7 @@ class LeftOut:
         if left < self._least:
             raise UserError(
                 f"{self._videos.source}: only {many(left, 'video')} of class {label} can be read, but at "
-                f"least {self._least} needed; remove the class, or repair its videos. The last failure: "
+                f"least {self._least} are needed; remove the class, or repair its videos. The last failure: "
                 f"{bad.reason} `dsm data check` names all bad videos."
             )
 

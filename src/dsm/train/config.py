@@ -67,8 +67,8 @@ class MonitorConfig:
     windows: int = 1
     """Clips per video of the list."""
     videos: int = 200
-    """Without a list: on how many training videos to measure the balance of motion (1) and scene (-1). With 0
-    videos, nothing is evaluated."""
+    """Without a list: number of training videos on which to measure the balance of motion (1) and scene
+    (-1). With 0 videos, nothing is evaluated."""
 
     patience: int = 3
     """With `--tune`: stop after this many evaluations in a row that are worse than before the first step; 0:
@@ -123,7 +123,7 @@ class RunConfig:
     steps: int | None = None
     """Number of steps; replaces `epochs`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
-    """Shape of a clip. Without any such setting, clips are those that `weights` was trained on."""
+    """Shape of a clip. Without any --clip setting, clips are as in the training of `weights`."""
     augment: Augment = field(default_factory=Augment)
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "fp32"

@@ -55,8 +55,8 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
         if clip != config.clip:
             console.print(
                 f"clips as in {weights}: {clip.frames} frames of {clip.size} x {clip.size} pixels, stride "
-                f"{clip.stride}; if you give any --clip setting, the others take their defaults, not the "
-                "values of these weights"
+                f"{clip.stride}; if you give one --clip setting, give them all: the others "
+                "take their defaults, not the values of these weights"
             )
         _warn_of_other_clips(clip, weights, trained_on)
     backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}

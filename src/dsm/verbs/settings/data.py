@@ -381,7 +381,7 @@ class PreviewConfig:
     """Folder that relative paths start from; by default the list's own."""
     kinds: tuple[str, ...] = ()
     """Kinds of disturbance to show one by one, or `all`. By default: anchor, positive and negative as in
-    training, but without `--augment`."""
+    training, without crops and changes of colour."""
     sld: SpatialMix = field(default_factory=lambda: DsmConfig().sld)
     """How the scene is broken: the weight of each kind. Mixed-in images are shown at full strength."""
     sld_on: SldOn = DsmConfig.sld_on

@@ -103,7 +103,7 @@ class LookConfig:
     target_class: str | None = None
     """For a classifier: the class to explain, by name or number; by default the predicted one."""
     target: Path | None = None
-    """For an encoder: show what makes the clip similar to this video; by default, to itself."""
+    """For an encoder: show what makes the clip similar to this video (by default: to itself)."""
     map: MapKind = "cam"
     """`cam`: each location's share of the score; `grad-cam`: channels weighted by their mean gradient."""
     layer: str | None = None
@@ -196,8 +196,8 @@ class EmbedConfig:
     out: Path
     """Folder for embedding.html, embedding.png and results.json."""
     gallery: tuple[FeaturesFile, ...] = ()
-    """For each file, features to search for a video's nearest neighbour, which decides whether it is drawn as
-    right or wrong (usually the training videos, same model); by default the file's other videos."""
+    """One gallery for each file, usually the training videos by the same model; by default the file's other
+    videos. A video is drawn as right if its nearest neighbour there has its label."""
     colour: tuple[str, ...] = ()
     """More colourings, as NAME=TABLE (.tsv or .csv with a header; path first, name last), such as
     `place=places.tsv`. The scenes of MotionScenes are added automatically."""
@@ -306,7 +306,7 @@ class BiasConfig:
     """File with pairs of opposite classes, two names per line; by default those whose names differ in a word
     such as left and right."""
     quick: bool = False
-    """Without published measures and the card: 14 forward passes per clip instead of 25."""
+    """Skip the published measures and the card: 14 forward passes per clip, not 25."""
     names: tuple[str, ...] = ()
     """Names of the models; by default those of their folders."""
     grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
@@ -342,7 +342,10 @@ CURVE_FORMATS = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class ReportData:
-    """Lists to measure the runs on. Without lists nothing is measured; without labels, what needs none."""
+    """Lists to measure the runs on. Without lists, nothing is measured.
+
+    Without labels, only what needs no labels is measured.
+    """
 
     train: ListFile | None = None
     """Videos to search in and to train linear probes on."""
