@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from runs import BOLD
 
+from dsm.cli import main
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
 from dsm.pages.run_pictures import describe_picture
 from dsm.pages.run_report import _heading, _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
+from dsm.runs.folder import plain
 from dsm.runs.logs import read_gradients
-from dsm.runs.record import differences, over_seeds, read_run, short_names
+from dsm.runs.record import RunRecord, differences, over_seeds, read_run, short_names
 from dsm.runs.results import Row, write_results
+from dsm.train.config import DataConfig, FinetuneConfig, FinetuneData, PretrainConfig
 from dsm.verbs.report import read_given, report, with_distinct_runs
 from dsm.verbs.settings.evaluation import ReportConfig
 
@@ -220,3 +223,20 @@ def test_the_headline_is_a_result_and_compares_no_losses_of_different_methods(ru
     assert "Without intervals, the order is uncertain." in _result(records, unknown)
     assert _heading(records, unknown) == "2 runs side by side"
     assert "loss" in _progress(records[:1])
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_settings_of_runs_are_told_by_flags_that_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    listed, out = Path("list.txt"), Path("out")
+    made = {
+        "pretrain": PretrainConfig(DataConfig(listed), out),
+        "finetune": FinetuneConfig(data=FinetuneData(listed), out=out),
+    }
+    config = plain(made[verb])
+    record = RunRecord("one", Path("one"), "", {}, None, config, [], [], [])
+    with pytest.raises(SystemExit):
+        main.run([verb, "--help-all"])
+    told = capsys.readouterr().out
+    for flag in record.settings:
+        flag = flag.replace("METHOD.", f"{record.method}.")
+        assert re.search(rf"--{re.escape(flag)}[ ,\n]", told), flag

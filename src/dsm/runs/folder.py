@@ -110,16 +110,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return named
 
 
-def flags_of(config: Any) -> dict[str, Any]:
+def flags_of(config: Any, *, method_as: str | None = None) -> dict[str, Any]:
     """The settings of a training run by flag, without those of methods it does not use.
 
     Args:
         config: its settings, or those in its ``config.json``.
+        method_as: what the flags of its method begin with; by default the method's name.
     """
     settings = dict(plain(config))
     methods, method = settings.pop("settings", None), settings.get("method")
     if isinstance(methods, dict) and isinstance(method, str):
-        settings[method] = methods.get(method.replace("-", "_"), {})
+        settings[method_as or method] = methods.get(method.replace("-", "_"), {})
     head = settings.pop("head", None)
     return flat(settings | head if isinstance(head, dict) else settings)
 

@@ -15,7 +15,7 @@ from dsm.errors import UserError
 from dsm.inputs import path_of
 from dsm.models.weights import load_weights
 from dsm.runs.bad_videos import LEDGER
-from dsm.runs.folder import HOW_IT_TRAINS, flat, read_record
+from dsm.runs.folder import HOW_IT_TRAINS, flags_of, read_record
 from dsm.runs.logs import METRICS, read_metrics
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
@@ -48,15 +48,10 @@ class RunRecord:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings by flag; of the methods' settings, only those of the run's own method.
-
-        Flags of a method's settings start with ``METHOD``, so that two methods can be compared.
+        """:func:`~dsm.runs.folder.flags_of`; the flags of its method start with ``METHOD``, so that two
+        methods can be compared.
         """
-        config = dict(self.config)
-        methods = config.pop("settings", None)
-        if isinstance(methods, dict):
-            config["METHOD"] = methods.get(self.method.replace("-", "_"), {})
-        return flat(config)
+        return flags_of(self.config, method_as="METHOD")
 
     @property
     def written(self) -> str:
