@@ -27,7 +27,7 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.extras import installed_extras
 from dsm.methods.dsm import DsmConfig
-from dsm.verbs.machine import cudnn_note
+from dsm.verbs.doctor import cudnn_note
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 

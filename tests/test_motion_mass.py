@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from conftest import moving_square, numbered_frames
 
+from dsm.evaluate.altered_clips import ACTOR, alter, frozen, mixed, pasted
 from dsm.evaluate.motion_mass import (
-    ACTOR,
     MassMeter,
-    frozen,
-    make_probe,
     mass_on,
-    mixed,
     moving_area,
-    pasted,
     preference,
     speed_of,
 )
@@ -105,7 +101,7 @@ def test_probes_do_what_they_document() -> None:
     blend = mixed(clip, other, 0.25)
     expected = 0.75 * clip + 0.25 * other[4]
     assert np.abs(blend - expected).max() <= 1
-    assert make_probe("clip", clip, other) is clip
+    assert alter("clip", clip, other) is clip
 
 
 def test_the_overlay_is_lighter_where_the_map_is_higher_on_a_grey_video() -> None:

@@ -15,7 +15,7 @@ from runs import BOLD
 from dsm.cli import main
 from dsm.errors import UserError
 from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
-from dsm.pages.run_pictures import describe_picture
+from dsm.pages.picture_texts import describe_picture
 from dsm.pages.run_report import _heading, _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
 from dsm.runs.folder import plain

@@ -34,7 +34,7 @@ class Verb:
 
 VERBS = {
     "doctor": Verb(
-        "dsm.verbs.machine", "weights.DoctorConfig", "doctor",
+        "dsm.verbs.doctor", "weights.DoctorConfig", "doctor",
         "check this machine: versions, cores, devices, codecs", ("dsm doctor",),
     ),
     "demo": Verb(
@@ -308,7 +308,7 @@ VERBS = {
         ("dsm weights inspect r3d_18.pth", "dsm weights inspect runs/mine"),
     ),
     "models": Verb(
-        "dsm.verbs.machine", "weights.ModelsConfig", "models", "list the available backbones", ("dsm models",)
+        "dsm.verbs.models", "weights.ModelsConfig", "models", "list the available backbones", ("dsm models",)
     ),
 }  # fmt: skip
 

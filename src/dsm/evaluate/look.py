@@ -19,6 +19,7 @@ from dsm.data.loading import load_clips
 from dsm.data.reading import Reader, crop
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError, did_you_mean, machine_fault
+from dsm.evaluate.altered_clips import alter
 from dsm.evaluate.cam import (
     Layer,
     Score,
@@ -29,8 +30,8 @@ from dsm.evaluate.cam import (
     similarity_score,
     to_unit,
 )
-from dsm.evaluate.motion_mass import MassMeter, Measured, make_probe, moving_area
-from dsm.evaluate.settings import MapKind, MotionKind, ProbeName
+from dsm.evaluate.motion_mass import MassMeter, Measured, moving_area
+from dsm.evaluate.settings import Alteration, MapKind, MotionKind
 from dsm.files import csv_text
 from dsm.intervals import mean_interval, share_interval
 from dsm.models.zoo import REFUSALS, refusal
@@ -189,7 +190,7 @@ def mass_of_list(
     videos: VideoList,
     *,
     title: str,
-    probe: ProbeName = "clip",
+    probe: Alteration = "clip",
     share: float = 0.5,
     at: tuple[float, float] | None = None,
     windows: int = 1,
@@ -202,7 +203,7 @@ def mass_of_list(
 
     Args:
         title: title of the progress bar.
-        probe, share, at: see :func:`dsm.evaluate.motion_mass.make_probe`.
+        probe, share, at: see :func:`dsm.evaluate.altered_clips.alter`.
         windows: clips per video, evenly spaced.
     """
     meter, shown = MassMeter(), looker.clip.frames
@@ -218,7 +219,7 @@ def mass_of_list(
                 others = clips if previous is None else previous
                 frames = np.stack(
                     [
-                        make_probe(probe, clip, other, share=share, at=at)
+                        alter(probe, clip, other, share=share, at=at)
                         for clip, other in zip(clips, others, strict=True)
                     ]
                 )

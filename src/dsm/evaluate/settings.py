@@ -18,8 +18,8 @@ NEAR_DUPLICATE = 0.95
 """Cosine of near-duplicates after the mean feature is subtracted; measured in docs/searching.md."""
 MapKind = Literal["cam", "grad-cam"]
 MotionKind = Literal["difference", "flow"]
-ProbeName = Literal["clip", "frozen", "pasted", "mixed"]
-PROBES: tuple[ProbeName, ...] = get_args(ProbeName)
+Alteration = Literal["clip", "frozen", "pasted", "mixed"]
+ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
 EngineName = Literal["exact", "faiss"]
 MapName = Literal["tsne", "umap"]
 Colours = Literal["inferno", "magma", "viridis", "cividis"]

@@ -16,17 +16,10 @@ from dsm.pages.embedding import embedding_section, number_lines
 from dsm.pages.figures import bar_chart, looks_of
 from dsm.pages.film import Looked, enlarged, overlay
 from dsm.pages.gallery import ShownClip, clips_of, compared, drawn, end_of
+from dsm.pages.picture_texts import describe_bars
+from dsm.pages.report_content import Embedding, Measured, ReportContent
 from dsm.pages.run_figures import CURVES, HEALTH, curve_charts
-from dsm.pages.run_pictures import (
-    ROOM,
-    Embedding,
-    Measured,
-    ReportContent,
-    bias_pictures,
-    describe_bars,
-    given_pictures,
-    gradients_picture,
-)
+from dsm.pages.run_pictures import ROOM, bias_pictures, given_pictures, gradients_picture
 from dsm.pages.tables import Bar, ResultTable, bar_of, by_subject, result_tables, seed_tables
 from dsm.pages.template import clip_uri, write_page
 from dsm.runs.folder import versions_text

@@ -9,9 +9,9 @@ from torch import nn
 from dsm.data.lists import list_name, needed, read_list
 from dsm.devices import best_device, reading_workers
 from dsm.errors import UserError
+from dsm.evaluate.altered_clips import alter
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of
-from dsm.evaluate.motion_mass import make_probe
 from dsm.files import write_text
 from dsm.inputs import path_of
 from dsm.models.heads import Embedder
@@ -100,7 +100,7 @@ def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
     if {"pasted", "mixed"} & set(config.probes):
         other = read_frames_of(config.other or config.video, looker.clip, None if config.other else 0)
     clips = {
-        probe: make_probe(probe, frames, other, share=config.mix, at=config.paste_at)
+        probe: alter(probe, frames, other, share=config.mix, at=config.paste_at)
         for probe in ("clip", *config.probes)  # the others are compared with the first
     }
     answer = looker.look(np.stack(list(clips.values())))

@@ -28,8 +28,10 @@ from dsm.inputs import path_of, published
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_weights
 from dsm.pages.gallery import drawn
+from dsm.pages.picture_texts import describe_picture
+from dsm.pages.report_content import Embedding, Given, Maps, Measured, ReportContent
 from dsm.pages.run_figures import save_curves
-from dsm.pages.run_pictures import KINDS, Embedding, Given, Maps, Measured, ReportContent, describe_picture
+from dsm.pages.run_pictures import PICTURE_TYPES
 from dsm.pages.run_report import write_run_report
 from dsm.pages.template import PAGE_BYTES
 from dsm.runs.bad_videos import left_out_sentences
@@ -341,7 +343,7 @@ def read_given(folder: Path) -> Given:
     command, rows = read_recorded_results(folder / RESULTS)
     # Skip links: they could point to any file, and the page may be shared.
     files = (path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
-    pictures = sorted(path for path in files if path.suffix.lower() in KINDS)
+    pictures = sorted(path for path in files if path.suffix.lower() in PICTURE_TYPES)
     described = [(path, describe_picture(path, rows)) for path in pictures]
     return Given(folder.absolute().name, command, rows, described)
 

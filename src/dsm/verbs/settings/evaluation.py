@@ -12,14 +12,14 @@ from dsm.data.list_lines import ENDINGS
 from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError, check_range
 from dsm.evaluate.settings import (
+    ALTERATIONS,
     FILM_FORMATS,
-    PROBES,
+    Alteration,
     Colours,
     ExtractSettings,
     MapKind,
     MapName,
     MotionKind,
-    ProbeName,
 )
 from dsm.inputs import (
     FeaturesFile,
@@ -97,7 +97,7 @@ class LookConfig:
     """Picture to write: .gif, .mp4, or a film strip as .png or .jpg; with --score, a folder."""
     score: bool = False
     """Score a list: the share of the map that lies where things move, compared with chance."""
-    probe: tuple[Literal[ProbeName, "all"], ...] = ("clip",)
+    probe: tuple[Literal[Alteration, "all"], ...] = ("clip",)
     """`clip`: unchanged; `frozen`: one frame repeated; `pasted`: a still actor added; `mixed`: a still frame
     blended in; or `all`."""
     target_class: str | None = None
@@ -154,10 +154,10 @@ class LookConfig:
             raise UserError(f"{self.video} is a list; add --score to measure it, or give one of its videos.")
 
     @property
-    def probes(self) -> tuple[ProbeName, ...]:
+    def probes(self) -> tuple[Alteration, ...]:
         if "all" in self.probe:
-            return PROBES
-        return tuple(name for name in get_args(ProbeName) if name in self.probe)
+            return ALTERATIONS
+        return tuple(name for name in get_args(Alteration) if name in self.probe)
 
 
 @dataclass(frozen=True)
