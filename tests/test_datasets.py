@@ -11,8 +11,9 @@ import pytest
 import dsm
 from dsm import terminal
 from dsm.cli import main
+from dsm.data.classes import OPPOSITES
 from dsm.data.lists import read_list
-from dsm.data.official import OFFICIAL, OPPOSITES, opposites_of
+from dsm.data.official import OFFICIAL, opposites_of
 from dsm.data.official.files import Entry, Official
 from dsm.data.official.reading import READERS, read_official
 from dsm.errors import UserError

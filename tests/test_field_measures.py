@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsm.data.classes import write_opposites
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.field_measures import (
@@ -19,7 +20,7 @@ from dsm.evaluate.field_measures import (
     taken_for_the_lender,
     within_pairs,
 )
-from dsm.evaluate.opposites import opposites_by_name, opposites_tsv, read_opposites
+from dsm.evaluate.opposites import opposites_by_name, read_opposites
 from dsm.evaluate.unlabelled import DIMENSIONS, arrow_of_time, places, static_and_dynamic
 from dsm.evaluate.variants import VARIANTS
 from dsm.runs.metrics import CUT_BY_MOTION
@@ -173,8 +174,8 @@ def test_opposites_are_found_by_name(tmp_path: Path) -> None:
     file = tmp_path / "pairs.txt"
     file.write_text("walk, walk-backwards\n\nkick\tbow\n")
     assert read_opposites(file, names) == [(0, 1), (names.index("kick"), names.index("bow"))]
-    file.write_text(opposites_tsv([(0, 1)], ["put, left", "put, right"]))
-    assert read_opposites(file, ["put, left", "put, right"]) == [(0, 1)]
+    written = write_opposites(tmp_path, [("put, left", "put, right")])
+    assert read_opposites(written, ["put, left", "put, right"]) == [(0, 1)]
     for text, match in (("walk\n", "two class names"), ("walk,wolk", "no class is named 'wolk'")):
         file.write_text(text)
         with pytest.raises(UserError, match=match):

@@ -113,7 +113,9 @@ FEATURES = Input(
 )
 GROUPS = Input("no such table of groups (a header, then lines of `path <tab> group`).", Path.is_file)
 MASKS = Input("no such folder of masks (--masks): pictures or a video for each video.", Path.is_dir)
-OPPOSITES = Input("no such file of opposites (--opposites), with two class names per line.", Path.is_file)
+OPPOSITES_INPUT = Input(
+    "no such file of opposites (--opposites), with two class names per line.", Path.is_file
+)
 RUN = Input(
     "no such run folder.",
     Path.is_dir,
@@ -131,7 +133,7 @@ Weights = Annotated[str, WEIGHTS]
 FeaturesFile = Annotated[Path, FEATURES]
 GroupsTable = Annotated[Path, GROUPS]
 MasksFolder = Annotated[Path, MASKS]
-OppositesFile = Annotated[Path, OPPOSITES]
+OppositesFile = Annotated[Path, OPPOSITES_INPUT]
 RunFolder = Annotated[Path, RUN]
 TrainedFolder = Annotated[Path, TRAINED]
 

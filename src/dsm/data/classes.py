@@ -1,4 +1,4 @@
-"""Reads and writes ``classes.txt``: class names of the lists beside it, one per line, from label 0."""
+"""``classes.txt``: class names of the lists beside it, one per line, from label 0; and ``opposites.tsv``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dsm.data.lists import VideoList
 
 CLASSES = "classes.txt"
+OPPOSITES = "opposites.tsv"
+"""Pairs of classes that are each other's reverse or mirror image."""
 
 
 class Named(NamedTuple):
@@ -56,6 +58,12 @@ def class_lines(text: str, file: Path) -> list[str]:
 def write_classes(folder: Path, names: Iterable[str]) -> None:
     """Write the names of labels 0, 1, … to a folder's ``classes.txt``."""
     write_text(folder / CLASSES, "".join(f"{name}\n" for name in names))
+
+
+def write_opposites(folder: Path, pairs: Iterable[tuple[str, str]]) -> Path:
+    """Write a folder's ``opposites.tsv``: a pair of class names per line, separated by a tab."""
+    write_text(folder / OPPOSITES, "".join(f"{one}\t{other}\n" for one, other in pairs))
+    return folder / OPPOSITES
 
 
 def names_of(videos: VideoList) -> list[str]:

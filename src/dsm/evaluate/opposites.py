@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dsm.errors import UserError, did_you_mean
-from dsm.inputs import OPPOSITES
+from dsm.inputs import OPPOSITES_INPUT
 from dsm.untrusted import read_text
 
 Words = tuple[str, ...]
@@ -71,18 +71,13 @@ def _places(words: Words, part: Words) -> list[int]:
     return [place for place in range(last + 1) if words[place : place + len(part)] == part]
 
 
-def opposites_tsv(pairs: Sequence[tuple[int, int]], names: Sequence[str]) -> str:
-    """One pair of class names per line, separated by a tab, as :func:`read_opposites` reads them."""
-    return "".join(f"{names[one]}\t{names[two]}\n" for one, two in pairs)
-
-
 def read_opposites(file: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of labels from a file: two class names per line, separated by a tab or a comma.
 
     Raises:
         UserError: the file is missing, or a line is not a pair of class names.
     """
-    OPPOSITES.check(file)
+    OPPOSITES_INPUT.check(file)
     label_of = {name: label for label, name in enumerate(names)}
     pairs = []
     try:

@@ -10,26 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.data.classes import write_opposites
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import Judged, four_numbers
 from dsm.evaluate.field_measures import field_measures, opposites_of, probe_accuracy
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.opposites import opposites_tsv
 from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import OF_SHARED_PLACES, in_shared_places, unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.evaluate.verdict import Allowed, Numbers, allowed, strictest
-from dsm.files import write_text
 from dsm.intervals import Interval, share_interval
 from dsm.pages.bias_card import OnCard, write_card
 from dsm.runs.metrics import CUT_BY_MOTION
 from dsm.terminal import note
 from dsm.verbs.settings.evaluation import BiasConfig
-
-OPPOSITES = "opposites.tsv"
-"""The pairs of opposite classes that were compared, as ``--opposites`` takes them."""
 
 
 def masks_for(config: BiasConfig, tests: VideoList, clip: ClipConfig) -> Masks | None:
@@ -145,6 +141,5 @@ def card_of(
         left=max(left, key=lambda one: one.value, default=None),
     )  # fmt: skip
     if pairs:
-        write_text(config.out / OPPOSITES, opposites_tsv(pairs, labels))
-        files.append(config.out / OPPOSITES)
+        files.append(write_opposites(config.out, [(labels[one], labels[other]) for one, other in pairs]))
     return files

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.classes import CLASSES, carry_classes, read_classes, write_classes
+from dsm.data.classes import CLASSES, OPPOSITES, carry_classes, read_classes, write_classes, write_opposites
 from dsm.data.folders import walk_with_links
 from dsm.data.list_lines import ENDINGS, UNLABELLED
 from dsm.data.lists import VideoList, read_list, write_list
-from dsm.data.official import OPPOSITES, opposites_of
+from dsm.data.official import opposites_of
 from dsm.data.official.files import Entry
 from dsm.data.official.reading import read_official
 from dsm.errors import UserError
@@ -87,8 +87,7 @@ def _convert_official(config: ConvertConfig) -> ListResult:
     write_classes(config.out, official.classes)
     written_files = [*(Path(one.source) for one in lists), config.out / CLASSES]
     if pairs:
-        written_files.append(config.out / OPPOSITES)
-        write_text(config.out / OPPOSITES, "".join(f"{one}\t{other}\n" for one, other in pairs))
+        written_files.append(write_opposites(config.out, pairs))
         where = f"{config.out / OPPOSITES}, for dsm bias --opposites"
         lines.append(f"opposite classes: {many(len(pairs), 'pair')} ({where})")
     if config.videos:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-OPPOSITES = "opposites.txt"
-"""File of pairs of opposite classes: two names per line, separated by a tab."""
-
 
 @dataclass(frozen=True)
 class DataSet:
