@@ -1,9 +1,10 @@
 """The docs' pictures, and the numbers beside them: python studies/pictures.py --out runs/pictures
 
-All of them come from one demo (``--demo FOLDER``; without it, one is made): the training views, videos and
-their nearest neighbours, where `dsm` looks and how much of that is on moving things, and the embeddings of
-`moco` and `dsm`. It also draws frames of MotionScenes' worlds (``--worlds`` draws only these). Writes the
-pictures, ``look.md``, ``embedding.md`` and ``neighbours.md``. Finished work is not repeated.
+All of them come from one demo (``--demo FOLDER``; without it, one is made): the training views, a preview,
+videos and their nearest neighbours, where `dsm` looks and how much of that is on moving things, and the
+embeddings of `moco` and `dsm`. It also draws frames of MotionScenes' worlds (``--worlds`` draws only
+these). Writes the pictures, ``look.md``, ``embedding.md`` and ``neighbours.md``. Finished work is not
+repeated.
 """
 
 from __future__ import annotations
@@ -100,9 +101,17 @@ def cut_test(demo_folder: DemoFolder, count: int) -> None:
 
 
 def draw_clips(demo_folder: DemoFolder) -> None:
-    """Draw the training views, and where `dsm` looks."""
+    """Draw the training views, the preview of two videos, and where `dsm` looks."""
     with Image.open(demo_folder.demo / "figures" / "views.png") as views:
         views.convert("RGB").quantize(128).save(demo_folder.out / "views.png", optimize=True)
+    still = demo_folder.out / "preview_scenes.png"
+    dsm_command(
+        f"data preview {demo_folder.scenes}/train.txt --clip.frames {CLIP.frames} "
+        f"--clip.stride {CLIP.stride} --clip.resize {CLIP.resize} --clip.size {CLIP.size} "
+        f"--show 2 --measure 2 --out {still} --overwrite"
+    )
+    with Image.open(still) as preview:
+        preview.convert("RGB").save(still.with_suffix(".jpg"), quality=80, optimize=True)
     videos = demo_folder.scenes / "videos" / "test_free"
     dsm_command(
         f"look --weights {demo_folder.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 "

@@ -1,0 +1,101 @@
+"""The docs' pictures of pages: python studies/screenshots.py --demo DIR [--footage DIR]
+
+Makes a report of a demo's `moco` and `dsm`, and, of a folder of footage, the page of `dsm explore`, with the
+weights that come with dsm. Opens each page in Chromium, and writes its first screen: ``report.jpg`` and
+``explore.jpg``. A few minutes; pages that exist are not made again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from begin import begin
+from command import dsm_command
+from PIL import Image
+
+from dsm.data.lists import read_list, write_list
+from dsm.errors import UserError
+from dsm.terminal import console
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WIDTH, HEIGHT = 1100, 860
+"""Of a screen, in pixels."""
+QUALITY = 80
+"""Of the JPEGs."""
+
+
+@dataclass(frozen=True)
+class Options:
+    demo: Path
+    """Folder of a demo of one seed or more."""
+    footage: Path | None = None
+    """Folder of videos; without it, there is no `explore.jpg`."""
+    out: Path = Path("runs/screenshots")
+    seed: int = 0
+    """Of the demo's runs."""
+    train: int = 200
+    """Training videos for the report."""
+    test: int = 60
+    """Videos of the conflict test for the report."""
+
+
+def first_screen(page: Path, picture: Path) -> None:
+    """Write the first screen of a page as a JPEG.
+
+    Raises:
+        UserError: there is no browser.
+    """
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise UserError(f"none of {', '.join(BROWSERS)} is on the PATH; install Chromium.")
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{HEIGHT}",
+             "--virtual-time-budget=6000", f"--screenshot={shot}", page.absolute().as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        with Image.open(shot) as opened:
+            opened.convert("RGB").save(picture, quality=QUALITY, optimize=True)
+
+
+def report_page(options: Options) -> Path:
+    """A report of a demo's two runs, measured on some of its videos."""
+    page = options.out / "report.html"
+    if not page.exists():
+        scenes = options.demo / "scenes"
+        for name, count in (("train", options.train), ("test_conflict", options.test)):
+            videos = read_list(scenes / f"{name}.txt")
+            write_list(options.out / f"{name}.txt", videos.part(np.arange(count), options.out))
+        shutil.copyfile(scenes / "classes.txt", options.out / "classes.txt")
+        runs = " ".join(str(options.demo / "runs" / f"{run}-seed{options.seed}") for run in ("moco", "dsm"))
+        dsm_command(
+            f"report {runs} --data.train {options.out}/train.txt --data.test {options.out}/test_conflict.txt "
+            f"--out {page} --overwrite"
+        )
+    return page
+
+
+def explore_page(options: Options) -> Path:
+    page = options.out / "explore.html"
+    if not page.exists():
+        dsm_command(f"explore {options.footage} --out {page} --overwrite")
+    return page
+
+
+def main(options: Options) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    first_screen(report_page(options), options.out / "report.jpg")
+    if options.footage:
+        first_screen(explore_page(options), options.out / "explore.jpg")
+    console.print(f"{options.out}: report.jpg{' and explore.jpg' if options.footage else ''}")
+
+
+if __name__ == "__main__":
+    begin(main, Options, __doc__)
