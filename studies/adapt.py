@@ -43,6 +43,8 @@ from dsm.train.config import DataConfig, MonitorConfig, OptimConfig, PretrainCon
 from dsm.train.pretrain import pretrain
 
 CLIP = ClipConfig(frames=8, stride=3, resize=72, size=64)
+PATCH = 16
+"""Side of a patch in pixels, as in VideoMAE."""
 MASKED = 0.75
 """Share of the places whose pixels are hidden, the same in all frames."""
 BEFORE = "before"
@@ -88,12 +90,12 @@ def learn_first(options: Options, seed: int) -> Path:
     decoder = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
     config = library.VideoMAEConfig(
         **small, **{f"decoder_{name}": value for name, value in decoder.items()},
-        image_size=CLIP.size, patch_size=8, num_frames=CLIP.frames, use_mean_pooling=False,
+        image_size=CLIP.size, patch_size=PATCH, num_frames=CLIP.frames, use_mean_pooling=False,
     )  # fmt: skip
     model = library.VideoMAEForPreTraining(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-4, total_steps=options.first_steps)
-    places, depth = (CLIP.size // 8) ** 2, CLIP.frames // 2
+    places, depth = (CLIP.size // PATCH) ** 2, CLIP.frames // 2
     rng = np.random.default_rng(seed)
     with progress(f"VideoMAE, seed {seed}", options.first_steps) as bar:
         for step in range(options.first_steps):
