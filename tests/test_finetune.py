@@ -17,7 +17,7 @@ from torch import nn
 
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
-from dsm.distributed import synchronise_norms
+from dsm.distributed import check_norms, synchronise_norms
 from dsm.errors import UserError
 from dsm.evaluate.video_test import Predictions, predict
 from dsm.methods.classify import Classify, ClassifyConfig
@@ -235,6 +235,27 @@ def test_frozen_layers_stay_frozen_with_synchronised_norms(head: ClassifyConfig)
     last = stages.pop("layer4")
     assert not any(module.training for stage in stages.values() for module in stage.modules())
     assert last.training is not head.linear_probe
+
+
+class Activated(nn.BatchNorm3d):
+    """Like timm's BatchNorms: with the activation inside."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).relu()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_norm_that_does_more_is_not_replaced_but_refused_where_it_learns(device: str) -> None:
+    plain, own = nn.Sequential(nn.BatchNorm3d(2)), nn.Sequential(nn.Sequential(Activated(2)))
+    for network in (plain, own):
+        synchronise_norms(network, torch.device(device))
+    assert "Sync" in type(plain[0]).__name__
+    clip = torch.randn(2, 2, 3, 4, 4)
+    assert own(clip).min() == 0
+    check_norms(plain)
+    check_norms(own.eval())
+    with pytest.raises(UserError, match="several processes cannot train this network: its Activated"):
+        check_norms(own.train())
 
 
 def test_stage_decay_needs_an_encoder_with_stages() -> None:

@@ -80,20 +80,46 @@ class SyncBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, share)
 
 
+PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""The BatchNorms that do nothing else. Classes derived from them may, such as timm's with its activation."""
+
+
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every BatchNorm with one over all processes; weights keep their names."""
-    if device.type == "cuda":
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+    """Replace every plain BatchNorm with one over all processes; weights keep their names.
+
+    Classes derived from them are left as they are; :func:`check_norms` refuses those.
+    """
     for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            new = SyncBatchNorm(
-                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
-            )
-            new._parameters, new._buffers, new.training = child._parameters, child._buffers, child.training
-            setattr(module, name, new)
+        if type(child) in PLAIN_NORMS:
+            setattr(module, name, _synchronised(cast(_BatchNorm, child), device))
         else:
             synchronise_norms(child, device)
     return module
+
+
+def _synchronised(norm: _BatchNorm, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(norm))  # type: ignore[no-untyped-call]
+    new = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    new._parameters, new._buffers, new.training = norm._parameters, norm._buffers, norm.training
+    return new
+
+
+def check_norms(module: nn.Module) -> None:
+    """Check that several processes can train a module.
+
+    Raises:
+        UserError: a BatchNorm in training mode does more than normalise, so it cannot be replaced, and each
+            process would normalise by its own part of the batch alone.
+    """
+    for norm in module.modules():
+        own = isinstance(norm, _BatchNorm) and type(norm) not in (*PLAIN_NORMS, SyncBatchNorm)
+        if own and norm.training:
+            raise UserError(
+                f"several processes cannot train this network: its {type(norm).__name__} is a BatchNorm of "
+                "its own kind, which would see only the part of the batch in its process; train in one "
+                "process."
+            )
 
 
 LONGEST_EXCHANGE = timedelta(minutes=30)

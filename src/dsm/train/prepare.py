@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from dsm.distributed import synchronise_norms
+from dsm.distributed import check_norms, synchronise_norms
 from dsm.methods.momentum import MomentumTwin
 from dsm.models.precision import channels_last as store_channels_last
 from dsm.models.precision import compute_in
@@ -76,6 +76,13 @@ def train_mode(method: Any) -> None:
     settle(method.query.encoder)
     if isinstance(twin := getattr(method, "key", None), MomentumTwin):
         settle(method.query.encoder, twin.network.encoder)  # type: ignore[arg-type]
+
+
+def check_processes(method: Any, processes: int) -> None:
+    """Raise UserError if so many processes cannot train a method together."""
+    if processes > 1:
+        train_mode(method)
+        check_norms(method)
 
 
 def prepare(method: Any, config: RunConfig, fabric: Fabric, *, channels_last: bool = True) -> None:
