@@ -174,6 +174,16 @@ def test_a_wrong_root_is_reported_at_once(scenes: Path, tmp_path: Path) -> None:
     names = [f"{number}.mp4" for number in range(100)]
     write_list(tmp_path / "list.txt", VideoList(names, np.full(100, -1), np.full(100, -1), tmp_path))
     for _ in range(2):  # a run without a step does not block the next
+        with pytest.raises(UserError, match=r"none of its first videos .*no such file.*--data.root"):
+            pretrain(run_config(tmp_path / "list.txt", tmp_path / "run", workers=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_missing_videos_are_reported_at_once(scenes: Path, tmp_path: Path) -> None:
+    one = str(read_list(scenes / "train.txt").file(0).absolute())
+    names = [one, *(f"{number}.mp4" for number in range(1, 100))]
+    write_list(tmp_path / "list.txt", VideoList(names, np.full(100, -1), np.full(100, -1), tmp_path))
+    for _ in range(2):  # a run without a step does not block the next
         with pytest.raises(UserError, match=r"10 videos in a row cannot be read.*no such file.*--data.root"):
             pretrain(run_config(tmp_path / "list.txt", tmp_path / "run", workers=1))
 

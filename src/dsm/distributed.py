@@ -169,6 +169,12 @@ def gpus_to_choose_from(processes: int, visible: int, environment: Mapping[str, 
     raise UserError(f"{processes} processes for {visible} GPUs; use at most one process per GPU.")
 
 
+def check_gpus(processes: int) -> None:
+    """Raise UserError if so many processes of this machine would have to share GPUs."""
+    if processes > 1 and torch.cuda.is_available():
+        gpus_to_choose_from(processes, torch.cuda.device_count(), os.environ)
+
+
 def make_fabric() -> Fabric:
     """Set up devices and distribution from the environment: a single process, or one of many."""
     # Not its advice on TF32, which docs/gpu.md explains.

@@ -80,7 +80,7 @@ class Batches:
     ) -> None:
         self.clips, self.order, self._collate = clips, order, collate
         self._workers, self._seconds, self._pin_memory = workers, seconds, pin_memory
-        _allow_handles(workers)
+        allow_handles(workers)
         self._pids = torch.zeros(workers, dtype=torch.long)
         self._pids.share_memory_()  # type: ignore[no-untyped-call]
         self._kills: Counter[int] = Counter()
@@ -225,7 +225,7 @@ def _iterate(loader: DataLoader[Any]) -> Iterator[Any]:
         return batches
 
 
-def _allow_handles(workers: int) -> None:
+def allow_handles(workers: int) -> None:
     """Raise the limit of open files to what the workers need: torch sends each tensor as an open file.
 
     Raises:

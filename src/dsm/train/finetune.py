@@ -51,7 +51,7 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     method = Classify(encoder, config.head, counts)
     if tests is not None:
         check_readable(tests)
-    begin(config, videos, tests)
+    begin(config, videos, tests, method)
     saved = {
         "method": "linear-probe" if config.head.linear_probe else "finetune",
         **about,

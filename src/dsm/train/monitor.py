@@ -30,18 +30,25 @@ BATCH = 16
 def check_readable(videos: VideoList) -> None:
     """Open the first videos of a list, so that a wrong root is reported now and not after hours.
 
+    Some others too, in case only the first ones are broken.
+
     Raises:
         UserError: none of them can be read.
     """
-    reasons = []
-    for place in range(min(len(videos), LOOKED_INTO)):
+    errors = []
+    count = min(len(videos), LOOKED_INTO)
+    spread = np.linspace(0, len(videos) - 1, count).astype(int).tolist()
+    for place in dict.fromkeys([*range(count), *spread]):
         try:
             probe(videos.file(place))
         except VideoError as error:
-            reasons.append(str(error))
+            errors.append(error)
         else:
             return
-    raise UserError(f"{videos.source}: none of its first videos can be read; the first error: {reasons[0]}")
+    remedy = " Is --data.root right?" if all(error.verdict == "missing" for error in errors) else ""
+    raise UserError(
+        f"{videos.source}: none of its first videos can be read; the first error: {errors[0]}{remedy}"
+    )
 
 
 def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:

@@ -78,7 +78,7 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
             f"{config.method}: its SLD mixes pictures ({', '.join(sorted(mixed))}) into clips, which optical "
             "flow does not allow; use only kinds that bend frames, or --clip.modality rgb."
         )
-    begin(config, videos, watch.videos if watch else None)
+    begin(config, videos, watch.videos if watch else None, method)
     about = {
         "method": config.method,
         **made,

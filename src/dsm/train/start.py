@@ -6,12 +6,15 @@ import os
 import shlex
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dsm.data.lists import VideoList, needed
-from dsm.distributed import begun_from_outside, is_first, lost_contact, trains_on_cpu
+from dsm.data.loading import allow_handles
+from dsm.devices import reading_workers
+from dsm.distributed import begun_from_outside, check_gpus, is_first, lost_contact, trains_on_cpu
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.inputs import path_of
@@ -29,6 +32,13 @@ from dsm.runs.results import RESULTS, command_line
 from dsm.runs.trackers import check_trackers
 from dsm.terminal import console, many
 from dsm.train.config import RunConfig
+from dsm.train.monitor import check_readable
+from dsm.train.prepare import check_processes
+from dsm.video.decode import check_decoder
+from dsm.video.flow import opencv, saved_flow
+from dsm.video.frame_folder import is_folder
+from dsm.video.source import VideoError
+from dsm.views import View
 
 FETCHING = 1800.0
 """Seconds that a process waits for another on its machine to fetch the copy of the run."""
@@ -45,6 +55,7 @@ def in_its_processes(config: Config, function: Callable[[Config], Any]) -> None:
         _begin_copy(config, config.copy_to)
     if config.devices > 1 and not begun_from_outside():
         check_batch(config, config.devices)
+        check_gpus(config.devices)
         in_processes(config.devices, function, config)
         return
     try:
@@ -110,16 +121,53 @@ def check_batch(config: RunConfig, world: int) -> None:
         )
 
 
-def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> None:
-    """Check the settings, claim the run folder and record the run in it.
+def clips_at_once(config: RunConfig) -> int:
+    """How many clips a process encodes at once: those of its share of a part of a batch."""
+    return config.data.batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * config.optim.accumulate)
+
+
+def check_reading(config: RunConfig, videos: VideoList, views: Sequence[View]) -> None:
+    """Check what reading the training videos needs: the videos, their decoder, OpenCV, open files.
+
+    Raises:
+        UserError: something is missing.
+    """
+    workers = reading_workers(config.data.workers, config.data.decoder)
+    allow_handles(workers)
+    check_decoder(config.data.decoder, workers)
+    flow = config.clip.modality == "flow"
+    if flow and _has_saved_flow(videos.file(0)):  # needs neither frames nor OpenCV
+        return
+    check_readable(videos)
+    if flow or any(view.temporal and view.temporal.flow for view in views):
+        opencv()
+
+
+def _has_saved_flow(video: Path) -> bool:
+    try:
+        return is_folder(video) and saved_flow(video) is not None
+    except VideoError:  # pictures are missing; reading it will tell
+        return True
+
+
+def begin(config: RunConfig, videos: VideoList, watched: VideoList | None, method: Any) -> None:
+    """Check the settings and the machine, claim the run folder and record the run in it.
 
     Check everything else (weights, the method) first: with ``--overwrite`` this empties the folder.
 
+    Args:
+        method: see :class:`dsm.methods.step.Method`.
+
     Raises:
-        UserError: too few videos, a batch that cannot be divided, a folder that must not be overwritten.
+        UserError: too few videos, or none that can be read; a batch that cannot be divided; a package or a
+            GPU that is missing; a network that several processes cannot train; a folder that must not be
+            overwritten.
     """
+    check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     check_precision(config.precision, "cpu" if trains_on_cpu() else "cuda")
-    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    check_batch(config, processes)
+    check_processes(method, processes)
     batch = config.data.batch_size
     if len(videos) < batch:
         remedy = f"set --data.batch-size {len(videos)}." if len(videos) > 1 else "use at least two."
@@ -131,6 +179,8 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None) -> No
         raise UserError(
             f"{config.out}: has no checkpoint to resume from; remove --resume to start a new run."
         )
+    if not config.resume:
+        check_reading(config, videos, method.views)
     if not is_first():
         return
     check_trackers(config.track)

@@ -54,9 +54,7 @@ def read_by_torchcodec(
         VideoError: the file cannot be decoded.
     """
     if cuda and not _may_use_cuda():
-        raise UserError(
-            "torchcodec-cuda needs CUDA and --data.workers 0, because worker processes cannot use CUDA."
-        )
+        raise UserError(NO_CUDA)
     try:
         decoder = _decoder_class()(
             source if isinstance(source, bytes) else Path(source),
@@ -76,6 +74,25 @@ def read_by_torchcodec(
     convert = Converter(short_side)
     images = [convert(VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")) for frame in frames]
     return np.stack(images)[back]
+
+
+NO_CUDA = "torchcodec-cuda needs CUDA and --data.workers 0, because worker processes cannot use CUDA."
+
+
+def check_decoder(decoder: Decoder, workers: int) -> None:
+    """Check, before any video is read, that this machine has a decoder.
+
+    Args:
+        workers: number of processes that will decode for this one; 0 if it decodes itself.
+
+    Raises:
+        UserError: torchcodec cannot be imported, or its processes have no GPU.
+    """
+    if decoder == "pyav":
+        return
+    if decoder == "torchcodec-cuda" and (workers or not _may_use_cuda()):
+        raise UserError(NO_CUDA)
+    _decoder_class()
 
 
 def _may_use_cuda() -> bool:

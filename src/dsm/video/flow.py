@@ -36,7 +36,7 @@ def compute_flow(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     Raises:
         UserError: OpenCV is not installed.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     # DIS cannot work on very small pictures.
@@ -53,7 +53,12 @@ def compute_flow(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     return flows
 
 
-def _opencv() -> Any:
+def opencv() -> Any:
+    """OpenCV, which computes flow.
+
+    Raises:
+        UserError: it is not installed.
+    """
     cv2 = load_extra("cv2", "flow", package="OpenCV", wanted_by="optical flow")
     cv2.setNumThreads(1)
     return cv2
