@@ -18,7 +18,7 @@ from warm_dsm import HANG, dsm, run_line
 
 from dsm.distributed import gpus_to_choose_from, lost_contact
 from dsm.errors import UserError
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import list_checkpoints, step_of
 from dsm.runs.logs import read_metrics
 from dsm.train.pretrain import pretrain
 
@@ -98,6 +98,7 @@ def test_two_processes_with_half_the_batch_each_give_the_losses_of_one(
         script = script_of(scenes, tmp_path / name, method=method, devices=devices, more=DOUBLE)
         done = run_line("python", script)
         assert done.returncode == 0, done.stderr
+        assert "deprecated" not in done.stderr
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 20
     assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-6)
@@ -223,6 +224,29 @@ def test_processes_decide_alike_and_wait_for_the_one_that_saves(scenes: Path, tm
 def test_a_lost_process_is_recognised_by_the_words_of_gloo_and_nccl(message: str) -> None:
     assert lost_contact(RuntimeError(message))
     assert not lost_contact(RuntimeError("shapes do not match"))
+
+
+# The second process does not see the newest checkpoint, as on a machine whose disk shows it late.
+SEEN_LATE = """
+import os
+import dsm.runs.checkpoint as checkpoint
+listed = checkpoint.list_checkpoints
+checkpoint.list_checkpoints = lambda run: listed(run)[: -1 if os.environ.get("RANK") == "1" else None]
+from runs import small_run as begun
+small_run = lambda *args, **changes: begun(*args, **changes, resume=True, extend=True)
+"""
+
+
+def test_processes_that_would_resume_from_different_checkpoints_are_refused(
+    scenes: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"method": "moco", "devices": 2, "save_every": 2}
+    assert run_line("python", script_of(scenes, tmp_path / "run", steps=4, **settings)).returncode == 0
+    script = script_of(scenes, tmp_path / "run", steps=6, more=SEEN_LATE, **settings)
+    again = run_line("python", script)
+    assert again.returncode == 2
+    assert again.stderr.count("the processes resume from different checkpoints, of step 2 and of step 4") == 1
+    assert [step_of(path) for path in list_checkpoints(tmp_path / "run")] == [2, 4]
 
 
 def test_an_error_in_every_process_is_reported_once(scenes: Path, tmp_path: Path) -> None:

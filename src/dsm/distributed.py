@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, cast
@@ -204,6 +205,15 @@ def make_fabric() -> Fabric:
     fabric.launch()
     _beside.append(dist.new_group(backend="gloo", timeout=LONGEST_WAIT))
     return fabric
+
+
+def set_up(fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+    """Wrap a module and its optimiser for the processes of a run."""
+    with warnings.catch_warnings():
+        # What is to replace it would copy the first process's buffers to the others.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        module, optimizer = fabric.setup(module, optimizer)
+    return module, optimizer
 
 
 _beside: list[dist.ProcessGroup] = []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, replace
+from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
+
 from dsm.data.lists import VideoList
-from dsm.distributed import is_first
+from dsm.distributed import greatest, is_first
 from dsm.errors import UserError
 from dsm.runs.folder import HOW_IT_TRAINS, flat, plain, read_record
 from dsm.terminal import warn
@@ -46,6 +49,21 @@ def default_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
     settings = lasting_settings(replace(config, **{**values, **made, **method}), videos)
     recorded = ((read_record(config.out) or {}).get("config", {}).get("data") or {}).get("decoder")
     return {**settings, "data.decoder": recorded or DataConfig.decoder}
+
+
+def check_alike(fabric: Fabric, out: Path, step: int) -> None:
+    """Check that all processes read the same checkpoint; every process must call this.
+
+    Raises:
+        UserError: their steps differ. All processes raise it.
+    """
+    last, first = greatest(fabric, step, -step)
+    if last != -first:
+        raise UserError(
+            f"{out}: the processes resume from different checkpoints, of step {-first} and of step {last}; "
+            "--out must be one folder that all machines share. If it is, the machines do not yet see the "
+            "same files in it: run the same command again."
+        )
 
 
 def steps_of(steps: int | None, epochs: int, videos: int, batch_size: int) -> int:

@@ -16,7 +16,7 @@ from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import VideoList
 from dsm.data.loading import Batches
 from dsm.devices import algorithms, reading_workers
-from dsm.distributed import greatest, joined, make_fabric, mean, wait_for_all
+from dsm.distributed import greatest, joined, make_fabric, mean, set_up, wait_for_all
 from dsm.errors import UserError, machine_fault
 from dsm.methods.momentum import queue_age
 from dsm.methods.step import StepOutput
@@ -35,7 +35,7 @@ from dsm.train.config import RunConfig
 from dsm.train.health import Health, where_broken
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
-from dsm.train.resuming import check_length, default_settings, lasting_settings, steps_of
+from dsm.train.resuming import check_alike, check_length, default_settings, lasting_settings, steps_of
 from dsm.train.skipping import Skipping
 from dsm.train.start import write_record
 from dsm.train.watching import Looks, Watch
@@ -71,12 +71,13 @@ class Trainer:
         state: dict[str, Any] = {}
         if config.resume:
             state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
+            check_alike(self.fabric, config.out, int(state["step"]))
             ramped = bool(getattr(getattr(method, "config", None), "ramp", False)) or any(
                 view.spatial and view.spatial.ramp for view in method.views
             )
             check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
         optimizer = build_optimizer(config.optim, method, state.get("optimizer"), device, fused=fused)
-        self.module, self.optimizer = self.fabric.setup(method, optimizer)
+        self.module, self.optimizer = set_up(self.fabric, method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         self.step = 0
