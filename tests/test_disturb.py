@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsm.disturb.appearance import ExchangeScene
 from dsm.disturb.grid import identity_grid, warp
 from dsm.disturb.spatial import SmoothWarp
 from dsm.disturb.spatial_mix import SpatialMix
@@ -239,6 +240,48 @@ def test_a_view_depends_only_on_its_generator(seed: int) -> None:
 def stacked(draws: Sequence[ViewDraw]) -> dict[str, torch.Tensor]:
     names = draws[0].parameters
     return {name: torch.from_numpy(np.stack([draw.parameters[name] for draw in draws])) for name in names}
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_two_views_of_a_clip_get_the_scenes_of_different_clips(count: int) -> None:
+    """Clip i is grey of level 20 i, so that its level tells whose scene a view has."""
+    mix = SpatialMix(smooth=0, exchange=1, background=1)
+    anchor, positive = (View(name, spatial=mix) for name in ("anchor", "positive"))
+    negative = broken_motion("negative", anchor, TemporalMix.only("reverse"), "positive", positive)
+    plain, grey = Augment(jitter=0, light=0, rotate=0), torch.arange(count, dtype=torch.uint8) * 20
+    clips = dict.fromkeys(
+        ("anchor", "positive", "negative"), grey[:, None, None, None, None].expand(count, 4, 8, 8, 3)
+    )
+    lenders: list[tuple[int, ...]] = []
+    for seed in range(60):
+        drawn = [
+            draw_views(
+                [anchor, positive, negative], plain, np.arange(4), 10, np.random.default_rng([seed, n])
+            )
+            for n in range(count)
+        ]
+        before: list[list[bool]] = []
+        found = []
+        for view, draws in zip((anchor, positive, negative), zip(*drawn, strict=True), strict=True):
+            parameters = stacked(draws)
+            exchanged = parameters["sld_exchange"][:, 0] > 0
+            before.append(exchanged.tolist())
+            shown = disturb_view(view, clips, parameters)[:, 0, 0, 0, 0] * 255 / 20
+            found.append(shown.round().int().tolist())
+            own = ExchangeScene().partners(parameters["sld_exchange"])
+            if view is not anchor:
+                firsts = ExchangeScene().partners(stacked([one[0] for one in drawn])["sld_exchange"])
+                for n in range(count):
+                    if before[0][n] and exchanged[n] and own[n] != firsts[n]:
+                        assert found[-1][n] == own[n]  # no draw has changed
+        assert found[1] == found[2]
+        lenders += [(n, found[0][n], found[1][n]) for n in range(count) if before[0][n] and before[1][n]]
+    assert all(n not in (one, other) for n, one, other in lenders)
+    same = sum(one == other for _, one, other in lenders)
+    assert same == (len(lenders) if count == 2 else 0)
+    if count == 5:  # each of the clips that are left, equally often
+        steps = [(other - n) % 5 for n, _, other in lenders]
+        assert min(steps.count(step) for step in (1, 2, 3, 4)) > len(steps) / 4 * 0.6
 
 
 @pytest.mark.parametrize("kind", ["smooth", "background", "replace", "exchange"])

@@ -13,12 +13,13 @@ import torch
 from runs import CLIP, small_run
 from torch import nn
 
+from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.errors import UserError
 from dsm.methods import MethodSettings
 from dsm.methods.dsm import DsmConfig
 from dsm.models.zoo import MODELS, create_model
-from dsm.train.config import DataConfig, PretrainConfig
+from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
 from dsm.train.pretrain import pretrain
 
@@ -129,3 +130,27 @@ def test_a_list_whose_first_videos_are_broken_is_trained_on(scenes: Path, tmp_pa
     data = DataConfig(broken, root=scenes, batch_size=8, workers=0, max_bad=0.5)
     run = pretrain(small_run(scenes, tmp_path / "run", steps=1, data=data))
     assert list((run / "checkpoints").glob("step_*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "noted"),
+    [
+        (1, MethodSettings(), False),
+        (2, MethodSettings(), True),
+        (2, MethodSettings(dsm=DsmConfig(sld=SpatialMix(exchange=1, smooth=0, source="clip"))), False),
+    ],
+)
+def test_a_run_says_if_few_clips_lend_their_scenes(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    parts: int,
+    settings: MethodSettings,
+    noted: bool,
+) -> None:
+    monkeypatch.setattr("dsm.terminal._noted", set())
+    optim = OptimConfig(accumulate=parts)
+    pretrain(small_run(scenes, tmp_path / "run", steps=1, optim=optim, settings=settings))
+    told = capfd.readouterr().err
+    assert ("which has only 4 (8 in 1 x 2 parts" in told) is noted

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dsm.disturb.grid import constant, identity_grid, warp
 from dsm.video.flow import BOUND
-from dsm.views import LUMA, SLD, ModalityName, View
+from dsm.views import LUMA, SLD, TAKEN, ModalityName, View
 
 # One mean and spread for all channels, so that colour jitter and warps commute with normalisation, and flow
 # or grey video need no values of their own.
@@ -107,7 +107,7 @@ def disturb_view(
             # The mixed-in picture and its position belong to the look, so both come from the look's clip.
             other = view.look_of if view.spatial.mixes else None
             seen = _coloured(clips[other], parameters) if other else None
-            x = view.spatial.mix(x, draws, seen, progress)
+            x = view.spatial.mix(x, draws, seen, progress, parameters.get(TAKEN))
         grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid, view.spatial.padding if view.spatial else "reflection")

@@ -121,6 +121,9 @@ class Augment:
 
 # Prefix of the SLD draws among the parameters of a view.
 SLD = "sld_"
+TAKEN = "taken"
+"""A parameter of a view that gets other clips' pictures, if an earlier view of the sample does: which clip's
+that one got. If both showed the same new scene, an encoder could match them by it."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,8 @@ class ViewDraw:
     scale: MotionScale | None
     """A change of pace to apply to these frames, or None."""
     parameters: dict[str, NDArray[np.float32]]
-    """``affine``, ``colour``, ``light`` if it varies and, with SLD, ``sld_…`` for each of its kinds;
-    stacked later over a batch."""
+    """``affine``, ``colour``, ``light`` if it varies and, with SLD, ``sld_…`` for each of its kinds, and
+    :data:`TAKEN`; stacked later over a batch."""
 
 
 def draw_views(
@@ -189,6 +192,7 @@ def draw_views(
         rng: the sample's generator.
     """
     draws: dict[str, ViewDraw] = {}
+    taken: NDArray[np.float32] | None = None
     for view in views:
         broken = view.temporal.draw(window, total, rng) if view.temporal else Broken(window)
         if view.look_of:
@@ -199,6 +203,11 @@ def draw_views(
         if augment.light:
             parameters["light"] = augment.draw_light(len(window), rng)
         if view.spatial:
-            parameters |= {SLD + name: draw for name, draw in view.spatial.draw(rng).items()}
+            drawn = view.spatial.draw(rng)
+            parameters |= {SLD + name: draw for name, draw in drawn.items()}
+            if view.spatial.lends and taken is not None:
+                parameters[TAKEN] = taken
+            elif view.spatial.lends:
+                taken = np.array(view.spatial.partner(drawn), np.float32)
         draws[view.name] = ViewDraw(broken.indices, corner, broken.scale, parameters)
     return list(draws.values())

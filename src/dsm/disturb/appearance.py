@@ -57,14 +57,13 @@ class Appearance(Disturbance):
     def partners(self, draws: Tensor) -> Tensor:
         """The position in the batch of the clip that each clip takes its picture from: (B,).
 
-        Two views of one clip draw independently. If both always took the picture of the next clip, they
-        would show the same new scene, and an encoder could match them by it.
+        Two views of one clip draw independently, and :func:`apart` keeps them apart. If both took the picture
+        of the same clip, they would show the same new scene, and an encoder could match them by it.
         """
         places = torch.arange(len(draws), device=draws.device)
         if self.source == "clip" or len(draws) == 1:
             return places
-        others = len(draws) - 1
-        return (places + 1 + (draws[:, 2] * others).long().clamp(max=others - 1)) % len(draws)
+        return (places + 1 + _steps(draws[:, 2], len(draws) - 1)) % len(draws)
 
     def draw(self, rng: np.random.Generator) -> Draw:
         return self._draw(min(self.strength, 1.0), rng)
@@ -134,6 +133,30 @@ class ExchangeScene(Appearance):
         scene = seen.mean(2, keepdim=True)
         other = scene[self.partners(draws)] if self.source == "batch" else self.picture(seen, draws)
         return (clip + share * (other - scene)).clamp(0, 1)
+
+
+def apart(partners: Tensor, taken: Tensor) -> Tensor:
+    """Change the draws of partners that lead to the same clip as other draws, such as those of another view.
+
+    Such a draw becomes one of the remaining clips, all equally likely; it needs no further random number. In
+    a batch of two, both have to be the same clip.
+
+    Args:
+        partners: (B,), a column of the draws of :meth:`Appearance.mix`.
+        taken: (B,), the same of the other view; negative where that view takes no picture.
+    """
+    others = len(partners) - 1
+    if others < 2:
+        return partners
+    step = _steps(partners, others)
+    rest = partners * others - step  # in [0, 1), and not yet used
+    moved = (step + 1 + _steps(rest, others - 1)) % others
+    return torch.where(step == _steps(taken, others), (moved + 0.5) / others, partners)
+
+
+def _steps(partners: Tensor, others: int) -> Tensor:
+    """How many clips after the next one each draw leads, (B,): from 0 to ``others`` - 1."""
+    return (partners * others).long().clamp(max=others - 1)
 
 
 def moving_part(clip: Tensor, share: float) -> Tensor:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 Draw = NDArray[np.float32]
 Seed = np.random.Generator | int | None
 Source = Literal["clip", "batch"]
-"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view.
-With several processes, each draws from its own part of the batch, so no pictures are transferred."""
+"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view;
+two views of a clip get those of different clips, where the batch has three or more. With several processes,
+each draws from its own part of the batch, so no pictures are transferred."""
 Padding = Literal["reflection", "border", "zeros"]
 """What fills the area beyond the border: the mirrored picture, its outermost pixels, or black."""
 
@@ -148,6 +149,16 @@ class SpatialMix:
         }
 
     @property
+    def lends(self) -> bool:
+        """Whether clips get pictures of other clips of the batch."""
+        return bool(self.mixes) and self.source == "batch" and self.mixing_strength > 0
+
+    def partner(self, draws: dict[str, Draw]) -> float:
+        """The draw, of one sample's, that says which other clip it gets a picture of; -1 if of none."""
+        drawn = [draws[name] for name in self.mixes if draws[name][0] > 0] if self.lends else []
+        return float(drawn[0][2]) if drawn else -1.0
+
+    @property
     def mixes(self) -> list[str]:
         """The kinds with a weight that change the content of clips and do not just warp it."""
         return _mixing(self.kinds())
@@ -158,24 +169,32 @@ class SpatialMix:
         return replace(self, **off) if len(off) < len(self.kinds()) else self
 
     def mix(
-        self, clip: Tensor, draws: dict[str, Tensor], seen: Tensor | None = None, progress: float = 1.0
+        self,
+        clip: Tensor,
+        draws: dict[str, Tensor],
+        seen: Tensor | None = None,
+        progress: float = 1.0,
+        taken: Tensor | None = None,
     ) -> Tensor:
         """Apply the kinds that change the content of clips (B, C, T, H, W) in [0, 1].
 
         Args:
             seen: see :meth:`dsm.disturb.appearance.Appearance.mix`; by default, the clips themselves.
             progress: from 0 to 1 over the training; during the ``ramp``, less is mixed in.
+            taken: (B,), the :meth:`partner` of another view of each sample; this one takes another clip's
+                picture, where the batch has three or more.
         """
-        import torch
-
-        from dsm.disturb.appearance import Appearance
+        from dsm.disturb.appearance import Appearance, apart
 
         seen = clip if seen is None else seen
         grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         for name, kind in self._drawn(draws):
             if isinstance(kind, Appearance):
-                share, rest = draws[name][:, :1] * grown, draws[name][:, 1:]
-                clip = kind.mix(clip, torch.cat([share, rest], dim=1), seen)
+                drawn = draws[name].clone()
+                drawn[:, 0] *= grown
+                if taken is not None:
+                    drawn[:, 2] = apart(drawn[:, 2], taken)
+                clip = kind.mix(clip, drawn, seen)
         return clip
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:

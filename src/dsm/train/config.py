@@ -45,7 +45,8 @@ class OptimConfig:
     """Largest norm of the whole gradient; larger gradients are scaled down to it."""
     accumulate: int = 1
     """Process a batch in this many parts, one after the other, which divides the memory by as much. BatchNorm
-    and in-batch negatives see only their own part."""
+    and in-batch negatives see only their own part, and SLD exchanges scenes only within it: keep 8 clips or
+    more per part and process."""
 
     def __post_init__(self) -> None:
         check_range(self, "lr", "clip", "lr_batch", above=0)

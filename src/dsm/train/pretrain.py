@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import compare_scenes, look, sampled, watched_videos
-from dsm.train.start import begin, in_its_processes
+from dsm.train.start import begin, clips_at_once, in_its_processes
 from dsm.train.trainer import Trainer
 from dsm.train.watching import Watch
 
@@ -78,6 +79,8 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
             f"{config.method}: its SLD mixes pictures ({', '.join(sorted(mixed))}) into clips, which optical "
             "flow does not allow; use only kinds that bend frames, or --clip.modality rgb."
         )
+    if any(view.spatial and view.spatial.lends for view in method.views):
+        _note_few_lenders(config)
     begin(config, videos, watch.videos if watch else None, method)
     about = {
         "method": config.method,
@@ -86,6 +89,22 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
         "head": method.query.spec,
     }
     return Trainer(config, videos, method, about, watch, channels_last=channels_last, fused=fused)
+
+
+FEW = 8
+"""With fewer clips in a part of a batch, the scenes that they lend each other are too few to be new."""
+
+
+def _note_few_lenders(config: PretrainConfig) -> None:
+    clips, parts = clips_at_once(config), config.optim.accumulate
+    if clips < FEW:
+        processes = os.environ.get("WORLD_SIZE", "1")
+        same = "; with two, anchor and positive get the same one" if clips == 2 else ""
+        note(
+            f"clips get the scenes of other clips of their own part of a batch, which has only {clips} "
+            f"({config.data.batch_size} in {processes} x {parts} parts, --devices x --optim.accumulate)"
+            f"{same}; {FEW} or more are better."
+        )
 
 
 def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
