@@ -349,3 +349,27 @@ def test_a_negative_may_have_its_own_look() -> None:
 def test_disturbances_are_importable_from_dsm() -> None:
     code = "import dsm; dsm.disturb.spatial.SmoothWarp; dsm.disturb.temporal.KINDS"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("look", ["anchor", "positive"])
+def test_a_frozen_negative_has_the_very_colours_of_the_clip_whose_look_it_shares(
+    look: Literal["anchor", "positive"],
+) -> None:
+    """Its frames are as light as one moment of the clip; contrast pivots at the mean of the whole clip."""
+    anchor, positive = View("anchor"), View("positive")
+    negative = broken_motion("negative", anchor, TemporalMix.only("freeze"), look, positive)
+    augment = Augment(rotate=0, jitter=1, contrast=0.9, brightness=0, saturation=0, hue=0, light=0)
+    views = [anchor, positive, negative]
+    drawn = dict(
+        zip(views, draw_views(views, augment, np.arange(4), 10, np.random.default_rng(1)), strict=True)
+    )
+    clip = (
+        torch.randint(0, 60, (1, 4, 8, 8, 3), dtype=torch.uint8)
+        + torch.tensor([0, 40, 80, 120])[:, None, None, None]
+    )
+    clip = clip.to(torch.uint8)
+    frozen = int(drawn[negative].indices[0])
+    clips = {"anchor": clip, "positive": clip, "negative": clip[:, [frozen] * 4]}
+    shown = {view.name: disturb_view(view, clips, stacked([draw]))[0] for view, draw in drawn.items()}
+    for frame in range(4):
+        assert torch.equal(shown["negative"][:, frame], shown[look][:, frozen])

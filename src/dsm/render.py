@@ -44,19 +44,20 @@ def to_network(clip: Tensor, modality: ModalityName) -> Tensor:
     return normalize(clip)
 
 
-def jitter_colour(clip: Tensor, colour: Tensor) -> Tensor:
+def jitter_colour(clip: Tensor, colour: Tensor, like: Tensor | None = None) -> Tensor:
     """Apply :meth:`dsm.views.Augment.draw_colour` to clips.
 
     Args:
         clip: (B, 3, T, H, W) RGB in [0, 1].
         colour: (B, 3, 4).
+        like: (B, 3, T, H, W), the clips whose mean lightness contrast pivots about; by default their own.
 
     Returns:
         (B, 3, T, H, W), clamped to [0, 1].
     """
     b, _, t, h, w = clip.shape
     luma = constant(LUMA, clip.dtype, clip.device)
-    mean = torch.einsum("c,bc->b", luma, clip.mean((2, 3, 4)))
+    mean = torch.einsum("c,bc->b", luma, (clip if like is None else like).mean((2, 3, 4)))
     offset = colour[:, :, 3] * mean[:, None]
     out = torch.baddbmm(offset[:, :, None], colour[:, :, :3], clip.reshape(b, 3, -1))
     return out.clamp_(0, 1).reshape(b, 3, t, h, w)
@@ -94,8 +95,11 @@ def disturb_view(
     """Like :func:`render_view`, but RGB in [0, 1] or flow in pixels, for display."""
     clip = clips[view.name]
     affine = parameters["affine"]
+    # The colours, and the mixed-in picture and its position, belong to the look, so they come from its clip.
+    look = None
     if clip.dtype == torch.uint8:
-        x = _coloured(clip, parameters)
+        look = from_frames(clips[view.look_of]) if view.look_of else None
+        x = _coloured(from_frames(clip), parameters, look)
     else:
         # The picture is sampled at `affine @ p`, so its content moves by the inverse. Not `inverse()`: to see
         # whether there is one, the CPU would wait for the GPU.
@@ -104,18 +108,16 @@ def disturb_view(
     if view.spatial:
         draws = {name.removeprefix(SLD): p for name, p in parameters.items() if name.startswith(SLD)}
         if clip.dtype == torch.uint8:
-            # The mixed-in picture and its position belong to the look, so both come from the look's clip.
-            other = view.look_of if view.spatial.mixes else None
-            seen = _coloured(clips[other], parameters) if other else None
+            seen = None if look is None or not view.spatial.mixes else _coloured(look, parameters)
             x = view.spatial.mix(x, draws, seen, progress, parameters.get(TAKEN))
         grid = view.spatial.field(draws, grid)
     grid = torch.einsum("bij,bhwj->bhwi", affine, grid)
     return warp(x, grid, view.spatial.padding if view.spatial else "reflection")
 
 
-def _coloured(clip: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-    """RGB (B, 3, T, H, W) in [0, 1] from uint8 (B, T, H, W, 3), with the colours and light of the view."""
-    x = jitter_colour(from_frames(clip), parameters["colour"])
+def _coloured(clip: Tensor, parameters: dict[str, Tensor], look: Tensor | None = None) -> Tensor:
+    """RGB (B, 3, T, H, W) in [0, 1], with the colours and light of a view, or with those of the ``look``."""
+    x = jitter_colour(clip, parameters["colour"], look)
     if "light" not in parameters:
         return x
     light = parameters["light"]  # (B, T), from dsm.views.Augment.draw_light
