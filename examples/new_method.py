@@ -41,9 +41,10 @@ class Barlow(nn.Module):
         self.query = Embedder(encoder, config.dim, "mlp")
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
-        anchor, positive = self.query(views["anchor"]), self.query(views["positive"])  # (B, D) each
-        with torch.no_grad():  # for the log only: is motion learned?
-            negatives = self.query(views["negative"])[:, None]  # (B, 1, D)
+        # One batch: with separate statistics, BatchNorm would remove what distinguishes the negatives.
+        clips = torch.cat([views[view.name] for view in self.views])
+        anchor, positive, negative = self.query(clips).chunk(3)  # (B, D) each
+        negatives = negative.detach()[:, None]  # (B, 1, D), for the log only: is motion learned?
         a, b = (
             torch.nn.functional.batch_norm(gather(x), None, None, training=True) for x in (anchor, positive)
         )

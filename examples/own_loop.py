@@ -51,9 +51,9 @@ def main(options: Options) -> None:
 
     for step in range(options.steps):
         clips = read_batch(files, options.batch_size, rng)
-        anchor = embed(break_scene(clips, seed=step))
-        positive = embed(clips)
-        negative = embed(break_motion(clips, seed=step))
+        # One batch: with separate statistics, BatchNorm would remove what distinguishes the negatives.
+        views = [break_scene(clips, seed=step), clips, break_motion(clips, seed=step)]
+        anchor, positive, negative = embed(torch.cat(views)).chunk(3)
         loss = triplet(anchor, positive, negative, margin=0.5)
         optimizer.zero_grad()
         loss.backward()

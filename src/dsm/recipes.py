@@ -70,7 +70,7 @@ def paper_method() -> MethodSettings:
             motion_weight=0,
             **contrast,  # type: ignore[arg-type]
         ),
-        dsm_triplet=DsmTripletConfig(margin=0.5, head="linear", sld=sld, tld=tld, look="own"),
+        dsm_triplet=DsmTripletConfig(margin=0.5, head="linear", sld=sld, tld=tld, look="own", joint=False),
     )
 
 

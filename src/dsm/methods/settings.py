@@ -133,6 +133,10 @@ class DsmTripletConfig:
     makes the negative less like the anchor; `positive` copies the positive's, so that the two differ only in
     motion; `own`, as in the paper's code, draws its own crop and colours, without SLD; `redrawn` draws SLD
     too."""
+    joint: bool = True
+    """Encode anchor, positive and negative in one batch, so that BatchNorm sees intact and broken motion
+    together. Without, as in the paper's recipes, each is normalised by itself, which removes some of what
+    distinguishes them."""
     intra: float = 1.0
     """Weight of the triplet with the clip's own motion-broken version."""
     inter: float = 1.0

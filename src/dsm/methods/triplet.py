@@ -1,11 +1,13 @@
 """``dsm-triplet``: DSM with a triplet loss instead of InfoNCE (Wang et al. 2021, eq. 4).
 
-One encoder encodes anchor, positive and negative. The intra-video triplet takes the clip's own motion-broken
+One encoder encodes anchor, positive and negative, together in one batch or, with ``joint`` off, one after the
+other. The intra-video triplet takes the clip's own motion-broken
 version as negative, the inter-video triplet that of the clip before it in the batch.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dsm.methods.gather import gather, own_rows
@@ -32,9 +34,10 @@ class DsmTriplet(nn.Module):
 
     def forward(self, views: dict[str, Tensor]) -> StepOutput:
         c = self.config
-        anchor, positive, negative = (
-            self.query(views[name]) for name in ("anchor", "positive", "negative")
-        )  # (B, D) each
+        clips = [views[view.name] for view in self.views]
+        # With separate statistics, BatchNorm would remove what distinguishes the negatives.
+        embedded = self.query(torch.cat(clips)).chunk(3) if c.joint else [self.query(one) for one in clips]
+        anchor, positive, negative = embedded  # (B, D) each
         negatives = gather(negative)  # (P B, D)
         other = negatives.roll(1, dims=0)[own_rows(negatives)]  # another video's, never the clip's own
         intra = triplet(anchor, positive, negative, c.margin)

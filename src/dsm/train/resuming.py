@@ -19,6 +19,8 @@ from dsm.train.optim import learning_rate
 FREE = HOW_IT_TRAINS | {"monitor", "test_every", "test_windows", "epochs", "steps"}
 """Settings that a resumed run may change: they do not affect what is learned, except epochs and steps, which
 :func:`check_length` checks, and devices: each process mixes only the clips of its own part of a batch."""
+EARLIER = {"dsm-triplet.joint": False}
+"""What runs did before these settings existed, where it differs from their default now."""
 WITHOUT_PREFIX = ("settings", "head")
 """Groups of settings whose flags omit the group's name."""
 
@@ -48,7 +50,9 @@ def default_settings(config: RunConfig, videos: VideoList) -> dict[str, Any]:
     method = {"method": config.method} if hasattr(config, "method") else {}
     settings = lasting_settings(replace(config, **{**values, **made, **method}), videos)
     recorded = ((read_record(config.out) or {}).get("config", {}).get("data") or {}).get("decoder")
-    return {**settings, "data.decoder": recorded or DataConfig.decoder}
+    own = f"{getattr(config, 'method', '')}."
+    earlier = {name: value for name, value in EARLIER.items() if name.startswith(own)}
+    return {**settings, **earlier, "data.decoder": recorded or DataConfig.decoder}
 
 
 def check_alike(fabric: Fabric, out: Path, step: int) -> None:
