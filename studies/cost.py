@@ -28,6 +28,7 @@ from dsm.models.zoo import create_model
 from dsm.recipes import OWN, RECIPES, Recipe
 from dsm.terminal import console
 from dsm.train.config import RunConfig
+from dsm.train.resuming import steps_of
 
 CLIPS = 2
 WINDOWS = 10
@@ -145,9 +146,9 @@ def videos(name: str, part: str, options: Options) -> int:
 
 
 def samples(config: RunConfig, count: int) -> int:
-    """Number of clips seen in training: whole batches of every epoch."""
+    """Number of clips seen in training."""
     batch = config.data.batch_size
-    return (config.steps or config.epochs * (count // batch)) * batch
+    return steps_of(config.steps, config.epochs, count, batch) * batch
 
 
 def memory(cost: Cost, config: RunConfig, devices: int) -> float:

@@ -21,6 +21,7 @@ from dsm.storage.cache import set_cache
 from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import check_readable
+from dsm.train.resuming import steps_of
 from dsm.train.start import begin, in_its_processes
 from dsm.train.trainer import Trainer
 from dsm.train.watching import Watch
@@ -60,7 +61,8 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
     }
     watch = None
     if tests is not None:
-        watch = _watch(config, tests, len(counts), len(videos) // config.data.batch_size)
+        every = steps_of(None, config.test_every, len(videos), config.data.batch_size)
+        watch = _watch(config, tests, len(counts), every)
     return Trainer(config, videos, method, saved, watch)
 
 
@@ -91,7 +93,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     return videos, tests
 
 
-def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoch: int) -> Watch:
+def _watch(config: FinetuneConfig, tests: VideoList, classes: int, every: int) -> Watch:
     workers = reading_workers(config.data.workers, config.data.decoder)
 
     def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
@@ -104,4 +106,4 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, steps_an_epoc
         top1, top5 = float(predictions.top(1).mean()), float(predictions.top(5).mean())
         return {"top1": top1, "top5": top5, **unread}
 
-    return Watch(ask, every=config.test_every * max(steps_an_epoch, 1), best="top1", videos=tests)
+    return Watch(ask, every=every, best="top1", videos=tests)

@@ -24,6 +24,7 @@ from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
 from dsm.train.monitor import compare_scenes, look, sampled, watched_videos
+from dsm.train.resuming import steps_of
 from dsm.train.start import begin, clips_at_once, in_its_processes
 from dsm.train.trainer import Trainer
 from dsm.train.watching import Watch
@@ -116,7 +117,7 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
             return None
         return Adaptation(retention, config.weights, score, monitor.patience)
 
-    every = monitor.every * max(len(videos) // data.batch_size, 1)
+    every = steps_of(None, monitor.every, len(videos), data.batch_size)
     workers = reading_workers(data.workers, data.decoder)
     listed = watched_videos(monitor, data.root)
     if listed:

@@ -71,11 +71,19 @@ def check_alike(fabric: Fabric, out: Path, step: int) -> None:
 
 
 def steps_of(steps: int | None, epochs: int, videos: int, batch_size: int) -> int:
-    """Length of a training in steps, from ``steps`` or else ``epochs``."""
-    return steps or epochs * (videos // batch_size)
+    """Length of a training in steps, from ``steps`` or else ``epochs``: as many clips as that many passes.
+
+    An epoch's last, short batch is dropped, so whole epochs could be as few as half as many clips.
+    """
+    return steps or max(round(epochs * videos / batch_size), 1)
 
 
-def check_length(config: RunConfig, videos: VideoList, began: int | None, done: int, *, ramped: bool) -> None:
+def _whole_batches(epochs: int, videos: int, batch_size: int) -> int:
+    """The same in older versions, which counted an epoch's whole batches."""
+    return epochs * (videos // batch_size)
+
+
+def check_length(config: RunConfig, videos: VideoList, began: int | None, done: int, *, ramped: bool) -> int:
     """Check that a resumed run keeps its planned length, on which the schedules depend.
 
     Args:
@@ -83,18 +91,28 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
         done: steps already trained.
         ramped: whether the method has a schedule over the length of the training.
 
+    Returns:
+        Its length in steps.
+
     Raises:
-        UserError: the length differs, and ``--extend`` is not set.
+        UserError: the length differs, and ``--extend`` is not set; or it is less than what is done.
     """
     batch = config.data.batch_size
     total = steps_of(config.steps, config.epochs, len(videos), batch)
-    if began is None:
-        was = (read_record(config.out) or {}).get("config", {})
-        epochs = was.get("epochs", config.epochs)
-        began = steps_of(was.get("steps"), epochs, len(videos), batch)
+    was = (read_record(config.out) or {}).get("config", {})
+    epochs = was.get("epochs", config.epochs)
+    older = _whole_batches(epochs, len(videos), batch)
+    began = began or was.get("steps") or older
+    if began == older and not config.steps and not was.get("steps") and epochs == config.epochs:
+        total = began  # planned by an older version
+    if total < done:
+        raise UserError(
+            f"{config.out}: {done} steps are done, more than {total}; set --steps or --epochs to more, or "
+            f"begin another run."
+        )
     steady = config.optim.schedule == "step" and not config.optim.milestones
     if began == total or (steady and not ramped):
-        return
+        return total
     before, now = (
         learning_rate(config.optim, done, length, batch) if done < length else 0 for length in (began, total)
     )
@@ -109,3 +127,4 @@ def check_length(config: RunConfig, videos: VideoList, began: int | None, done: 
             f"the run was planned for {began} steps and now continues to {total}, with the learning rate of "
             f"a run of that length: {now:.3g} at step {done}, not {before:.3g}."
         )
+    return total

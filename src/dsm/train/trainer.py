@@ -68,6 +68,7 @@ class Trainer:
         first, device = self.fabric.is_global_zero, self.fabric.device.type
         prepare(method, config, self.fabric, channels_last=channels_last)
         settings = lasting_settings(config, videos)
+        self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         state: dict[str, Any] = {}
         if config.resume:
             state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
@@ -75,11 +76,10 @@ class Trainer:
             ramped = bool(getattr(getattr(method, "config", None), "ramp", False)) or any(
                 view.spatial and view.spatial.ramp for view in method.views
             )
-            check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
+            self.total = check_length(config, videos, state.get("total"), int(state["step"]), ramped=ramped)
         optimizer = build_optimizer(config.optim, method, state.get("optimizer"), device, fused=fused)
         self.module, self.optimizer = set_up(self.fabric, method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-        self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         self.step = 0
         self.looks = Looks(watch)
         self.skips = Skipping(method, self.fabric, allowed=config.nonfinite == "skip")
