@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dsm.errors import UserError
 from dsm.methods import MethodSettings
 from dsm.methods.settings import DsmTripletConfig
 from dsm.models.checkpoint_file import list_checkpoints, step_of
+from dsm.runs.checkpoint import keep_best, save_checkpoint
 from dsm.runs.logs import read_metrics
 from dsm.train.config import DataConfig, MonitorConfig, OptimConfig
 from dsm.train.pretrain import pretrain
@@ -102,3 +104,36 @@ def test_an_older_triplet_run_does_not_change_its_batches_unasked(scenes: Path, 
         pretrain(replace(on, settings=MethodSettings()))
     pretrain(on)
     assert last_step(run) == 2
+
+
+def test_a_checkpoint_is_on_the_disk_before_older_ones_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, {}, keep=1)
+    done: list[str] = []
+    sync, unlink, rename = os.fsync, Path.unlink, os.replace
+
+    def synced(opened: int) -> None:
+        done.append(f"sync {Path(f'/proc/self/fd/{opened}').readlink().name}")
+        sync(opened)
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if path.exists():
+            done.append(f"remove {path.name}")
+        unlink(path, missing_ok=missing_ok)
+
+    def renamed(old: Path, new: Path) -> None:
+        done.append(f"rename to {new.name}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    path = save_checkpoint(tmp_path, 2, {}, keep=1)
+    aside, *rest = done
+    assert aside.startswith("sync .step_00000002.pt.")
+    assert rest == ["rename to step_00000002.pt", "sync checkpoints", "remove step_00000001.pt"]
+    done.clear()
+    keep_best(path)
+    assert done[0].startswith("sync .best.pt.")
+    assert done[1:] == ["rename to best.pt", "sync checkpoints"]

@@ -24,8 +24,11 @@ from dsm.untrusted import read_json
 
 
 @contextmanager
-def written_aside(path: str | Path) -> Iterator[Path]:
+def written_aside(path: str | Path, *, lasting: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, and rename it to ``path`` at the end.
+
+    With ``lasting``, the file is on the disk at the end, even if the power fails then, and the files that it
+    replaces may be removed.
 
     After an error or an interruption, ``path`` is unchanged and the temporary file is gone. A temporary file
     that a killed process left behind is removed at the next write to the folder.
@@ -34,12 +37,26 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     aside = _aside(path)
     try:
         yield aside
+        if lasting:
+            _to_disk(aside)
         os.replace(aside, path)
+        if lasting:
+            with suppress(OSError):  # not all file systems can do this for a folder
+                _to_disk(path.parent)
     except OSError as error:
         raise _named(error, aside, path) from None
     finally:
         with suppress(OSError):  # an unwritable disk fails here again, for the temporary file
             aside.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, not only in the system's memory."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextmanager

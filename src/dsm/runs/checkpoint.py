@@ -1,6 +1,7 @@
 """Checkpoints: everything that resuming a run and loading its encoder need.
 
-A file is written under another name and then renamed, so a checkpoint is never incomplete. It contains only
+A file is written under another name and then renamed, so a checkpoint is never incomplete; older ones are
+removed once it is on the disk. It contains only
 tensors, numbers and text, and is read with ``weights_only=True``: nothing in it is executed. A checksum, its
 seal, detects a changed file, which is set aside; a run then resumes from the checkpoint before.
 """
@@ -33,7 +34,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     """
     path = checkpoint_of(run, step)
     try:
-        with written_aside(path) as aside:
+        with written_aside(path, lasting=True) as aside:
             torch.save({"format": FORMAT, "step": step, **state}, aside)
             seal_zip(aside)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
@@ -52,7 +53,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
 
 def keep_best(path: Path) -> None:
     """Keep a checkpoint as ``checkpoints/best.pt``, even when newer ones replace the original."""
-    with written_aside(path.with_name(BEST)) as aside:
+    with written_aside(path.with_name(BEST), lasting=True) as aside:
         try:
             aside.hardlink_to(path)  # uses no extra space
         except OSError:
