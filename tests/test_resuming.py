@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from runs import small_run
+from runs import equal, small_run, weights_of
+from warm_dsm import dsm
 
+from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
 from dsm.methods import MethodSettings
 from dsm.methods.settings import DsmTripletConfig
@@ -137,3 +140,48 @@ def test_a_checkpoint_is_on_the_disk_before_older_ones_are_removed(
     keep_best(path)
     assert done[0].startswith("sync .best.pt.")
     assert done[1:] == ["rename to best.pt", "sync checkpoints"]
+
+
+@pytest.fixture(scope="module")
+def begun_with(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose encoder others begin with."""
+    return pretrain(small_run(scenes, tmp_path_factory.mktemp("first") / "run", steps=1, method="moco"))
+
+
+@pytest.mark.parametrize("tune", [None, "head"])
+def test_a_run_resumes_bit_for_bit_without_the_weights_that_it_began_with(
+    scenes: Path, tmp_path: Path, begun_with: Path, tune: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = Path(shutil.copytree(begun_with, tmp_path / "weights"))
+    config = small_run(
+        scenes, tmp_path / "run", weights=str(weights), tune=tune, monitor=MonitorConfig(videos=0), steps=4,
+        save_every=2, clip=ClipConfig(),
+    )  # fmt: skip
+    whole = pretrain(replace(config, out=tmp_path / "whole"))
+    run = Path(shutil.copytree(whole, config.out))
+    list_checkpoints(run)[-1].unlink()  # as if it had been killed after step 2
+    weights.rename(tmp_path / "gone")
+    # The command line refuses missing weights, but not here: it comes to other settings.
+    words = ["--data.train", scenes / "train.txt", "--weights", weights, "--out", run, "--resume"]
+    assert "--resume needs the same settings" in dsm("pretrain", *words).stderr
+    capfd.readouterr()
+    pretrain(replace(config, resume=True))
+    assert "goes on from its own checkpoint, without the weights that it began with" in capfd.readouterr().err
+    assert equal(weights_of(run), weights_of(whole))
+
+
+def test_weights_that_moved_are_known_and_others_refused(
+    scenes: Path, tmp_path: Path, begun_with: Path
+) -> None:
+    config = small_run(scenes, tmp_path / "run", weights=str(begun_with), steps=1)
+    run = pretrain(config)
+    on = replace(config, steps=2, resume=True, extend=True)
+    other = pretrain(small_run(scenes, tmp_path / "other", steps=1, method="moco", seed=1))
+    held = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for wrong in (str(other), "none"):
+        with pytest.raises(UserError, match=r"was trained with weights .*first.*, not .*(other|none)"):
+            pretrain(replace(on, weights=wrong))
+    assert held == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    moved = shutil.copytree(begun_with, tmp_path / "moved")
+    pretrain(replace(on, weights=str(moved)))
+    assert last_step(run) == 2

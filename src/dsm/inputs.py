@@ -141,6 +141,8 @@ TrainedFolder = Annotated[Path, TRAINED]
 def check_inputs(config: Any) -> None:
     """Check that all inputs named in a config and its nested configs exist.
 
+    A run that resumes does not need the weights that it began with.
+
     Raises:
         UserError: one is missing.
     """
@@ -151,6 +153,8 @@ def check_inputs(config: Any) -> None:
             check_inputs(value)
         elif value is not None:
             for kind in _kinds(hints[one.name]):
+                if kind is WEIGHTS and getattr(config, "resume", False):
+                    continue
                 for path in value if isinstance(value, tuple) else (value,):
                     kind.check(path)
 

@@ -61,13 +61,19 @@ def keep_best(path: Path) -> None:
 
 
 def newest_good(
-    run: Path, settings: dict[str, Any], defaults: dict[str, Any], *, rename: bool = True
+    run: Path,
+    settings: dict[str, Any],
+    defaults: dict[str, Any],
+    digest: str | None = None,
+    *,
+    rename: bool = True,
 ) -> dict[str, Any]:
     """The newest readable checkpoint of a run; unreadable ones are set aside.
 
     Args:
         settings: settings that a run must not change, by the names of their flags.
         defaults: the defaults of those settings.
+        digest: of the weights to begin with. If the run began with the same, they may lie elsewhere now.
         rename: whether this process may rename files.
 
     Raises:
@@ -84,9 +90,12 @@ def newest_good(
                 path.rename(path.with_suffix(UNREADABLE))
             continue
         try:
-            trained = parse_about(state["config"]).get("settings", {})
+            about = parse_about(state["config"])
         except ValueError as error:
             raise UserError(f"{path}: its record of the run cannot be read ({error}).") from None
+        trained = dict(about.get("settings", {}))
+        if digest is not None and about.get("digest") == digest:
+            trained["weights"] = settings.get("weights")
         _same_settings(path, trained, settings, defaults)
         return state
     raise UserError(f"{run}: none of its checkpoints can be read; start again with --overwrite.")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import is_first
-from dsm.errors import UserError
+from dsm.errors import MachineError, UserError
+from dsm.models.about import parse_about
+from dsm.models.checkpoint_file import NoCheckpointError, list_checkpoints
 from dsm.models.export import create_described
 from dsm.models.fetch import origin_of
 from dsm.models.foreign import Renormalized
 from dsm.models.settings import RANDOM
 from dsm.models.tuning import Mapped, merge
-from dsm.models.weights import load_weights
+from dsm.models.weights import load_weights, read_checkpoint
 from dsm.models.zoo import check_takes, create_model
-from dsm.terminal import console, warn
+from dsm.terminal import console, note, warn
 from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
 from dsm.views import MODALITIES
 
@@ -26,9 +32,12 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
 
     Returns:
         The encoder, and what checkpoints record about it: ``backbone``; ``model``, its settings;
-        ``begun_with``, the name of the weights; ``pictures``, their normalisation if it is not dsm's; and
-        ``base_model`` and ``license``, see :func:`dsm.models.fetch.origin_of`. And the clips to train on:
-        those of the settings or, where these are the defaults, those of the weights.
+        ``begun_with``, the name of the weights, and their ``digest``; ``pictures``, their normalisation if it
+        is not dsm's; and ``base_model`` and ``license``, see :func:`dsm.models.fetch.origin_of`. And the
+        clips to train on: those of the settings or, where these are the defaults, those of the weights.
+
+    A run that resumes needs the weights no more, since its checkpoints hold all of its own: if they cannot be
+    read, the encoder is built as its newest checkpoint describes it, and the run fills it.
 
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
@@ -45,7 +54,16 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
             settings["readout"] = encoder.readout
         check_takes(encoder, config.clip.input_shape)
         return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}, config.clip
-    loaded = load_weights(weights)
+    try:
+        loaded = load_weights(weights)
+    except MachineError:
+        raise
+    except UserError as error:
+        saved = _newest_record(config.out) if config.resume else None
+        if saved is None:
+            raise
+        note(f"the run goes on from its own checkpoint, without the weights that it began with: {error}")
+        return _as_recorded(saved, config)
     trained_on = loaded.config.get("clip", {})
     theirs = clip_of(trained_on)  # validates them: the file is not trusted
     clip = theirs if config.clip == ClipConfig() else config.clip
@@ -81,7 +99,37 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
     origin = origin_of(weights, loaded.config)
-    return encoder, {**about, "begun_with": begun_with, **origin}, clip
+    digest = _digest_of(encoder)
+    return encoder, {**about, "begun_with": begun_with, "digest": digest, **origin}, clip
+
+
+RECORDED = ("backbone", "model", "tuned", "pictures", "begun_with", "digest", "base_model", "license")
+"""What :func:`starting_encoder` returns about an encoder, and checkpoints record."""
+
+
+def _newest_record(out: Path) -> dict[str, Any] | None:
+    """What the newest readable checkpoint of a run records."""
+    for path in reversed(list_checkpoints(out)):
+        with suppress(NoCheckpointError, ValueError):
+            return parse_about(read_checkpoint(path)["config"])
+    return None
+
+
+def _as_recorded(saved: dict[str, Any], config: Any) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
+    about = {name: saved[name] for name in RECORDED if name in saved}
+    if getattr(config, "tune", None) == "lora":  # the run adds it to the encoder
+        about.pop("tuned", None)
+    clip = clip_of(saved.get("clip", {})) if config.clip == ClipConfig() else config.clip
+    return create_described(about), about, clip
+
+
+def _digest_of(encoder: nn.Module) -> str:
+    """A digest of an encoder's weights, by which a resumed run knows them wherever they are."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in encoder.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

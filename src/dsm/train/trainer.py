@@ -71,7 +71,9 @@ class Trainer:
         self.total = steps_of(config.steps, config.epochs, len(videos), config.data.batch_size)
         state: dict[str, Any] = {}
         if config.resume:
-            state = newest_good(config.out, settings, default_settings(config, videos), rename=first)
+            state = newest_good(
+                config.out, settings, default_settings(config, videos), about.get("digest"), rename=first
+            )
             check_alike(self.fabric, config.out, int(state["step"]))
             ramped = bool(getattr(getattr(method, "config", None), "ramp", False)) or any(
                 view.spatial and view.spatial.ramp for view in method.views
