@@ -150,3 +150,22 @@ def test_mixup_mixes_labels_as_it_mixes_clips() -> None:
         for i in range(5)
     ) / len(clips)
     assert float(found.detach()) == pytest.approx(slowly, rel=1e-5)
+
+
+def test_with_mixup_an_answer_counts_by_the_share_of_its_label() -> None:
+    encoder = nn.Flatten()
+    encoder.feature_dim = 6  # type: ignore[assignment]
+    method = Classify(encoder, ClassifyConfig(dropout=0, mixup=0.4), torch.tensor([1, 1, 1]))
+    nn.init.normal_(method.query.head.weight)
+    clips, label = torch.randn(9, 6), torch.arange(9) % 3
+    torch.manual_seed(3)
+    output = method({"clip": clips, "label": label})
+    torch.manual_seed(3)  # the same draws
+    share, order = float(torch.distributions.Beta(0.4, 0.4).sample()), torch.randperm(9)
+    answers = method.query.head(share * clips + (1 - share) * clips[order]).argmax(1).tolist()
+    slowly = sum(
+        share * (answer == one) + (1 - share) * (answer == other)
+        for answer, one, other in zip(answers, label.tolist(), label[order].tolist(), strict=True)
+    )
+    assert output.metrics is not None
+    assert float(output.metrics["top1"]) == pytest.approx(slowly / 9, abs=1e-6)

@@ -76,7 +76,9 @@ class Classify(nn.Module):
         loss = share * self._loss(logits, label)
         if share < 1:
             loss = loss + (1 - share) * self._loss(logits, other)
-        top1 = (logits.detach().argmax(1) == label).float().mean()
+        answer = logits.detach().argmax(1)
+        right = share * (answer == label).float() + (1 - share) * (answer == other).float()
+        top1 = right.mean()
         return StepOutput(loss, metrics={"top1": top1})
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -248,6 +248,8 @@ def write_end(
     step: int,
     *,
     done: bool,
+    batch: int,
+    part: int,
 ) -> None:
     """Write a run's card and, if it is done, its results; a failure only warns, since both can be rewritten.
 
@@ -256,10 +258,11 @@ def write_end(
         videos: the training list.
         watched: the monitored list, if any.
         step: the last step trained.
+        batch, part: see :func:`dsm.runs.results.write_run_results`.
     """
     try:
         if done:
-            write_run_results(run, about, videos, watched)
+            write_run_results(run, about, videos, watched, batch=batch, part=part)
         if not write_run_card(run, dict(about), step):
             console.print(f"{run / CARD} was edited by hand; left unchanged.")
     except (OSError, UserError) as error:

@@ -202,7 +202,13 @@ def last_logged(run: Path) -> dict[str, float]:
 
 
 def write_run_results(
-    run: Path, about: Mapping[str, Any], videos: VideoList, watched: VideoList | None
+    run: Path,
+    about: Mapping[str, Any],
+    videos: VideoList,
+    watched: VideoList | None,
+    *,
+    batch: int,
+    part: int,
 ) -> None:
     """Write a run's last logged metrics as rows: ``train/loss`` and others of its last batch, on the training
     list; ``monitor/knn`` and others of its last monitoring, on the monitored list.
@@ -211,13 +217,16 @@ def write_run_results(
         about: the metadata of the run's checkpoints.
         videos: the training list.
         watched: the monitored list, if any.
+        batch: clips of the last batch, which its loss is the mean of.
+        part: those of them that the other metrics are of: of the last part, in the first process.
     """
     rows = []
     for name, value in last_logged(run).items():
         monitored = name.startswith("monitor/")
         of = watched if monitored and watched is not None else videos
         metric = name if monitored else f"train/{name}"
+        count = len(of) if monitored else batch if name == "loss" else part
         rows.append(
-            Row(run_name(about), seed_of(about), list_name(of.source), metric, value, None, None, len(of))
+            Row(run_name(about), seed_of(about), list_name(of.source), metric, value, None, None, count)
         )
     write_results(run / RESULTS, rows)

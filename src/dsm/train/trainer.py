@@ -37,7 +37,7 @@ from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
 from dsm.train.resuming import check_alike, check_length, default_settings, lasting_settings, steps_of
 from dsm.train.skipping import Skipping
-from dsm.train.start import write_record
+from dsm.train.start import clips_at_once, write_record
 from dsm.train.watching import Looks, Watch
 
 
@@ -330,8 +330,11 @@ class Trainer:
             return None
 
     def _end(self, *, done: bool) -> None:
-        watched = self.looks.videos
-        write_end(self.config.out, self.saved_config, self.videos, watched, self.step, done=done)
+        c, watched = self.config, self.looks.videos
+        write_end(
+            c.out, self.saved_config, self.videos, watched, self.step, done=done,
+            batch=c.data.batch_size, part=clips_at_once(c),
+        )  # fmt: skip
 
     def _load(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
