@@ -20,6 +20,7 @@ from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.methods.momentum import MomentumTwin
 from dsm.methods.settings import MethodSettings
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.heads import Embedder
 from dsm.models.tuning import Mapped, merge, rows_of, tuned
 from dsm.models.weights import load_weights
@@ -289,3 +290,26 @@ def test_tune_needs_something_to_adapt(scenes: Path, tmp_path: Path) -> None:
     for how in ("last", "last:0", "last:x", "lora:4", "most"):
         with pytest.raises(UserError, match="head, lora, all or last:K"):
             small_run(scenes, tmp_path, weights="x", tune=how)
+
+
+def test_a_run_that_gave_up_trains_no_more_when_it_resumes(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dsm.terminal._noted", set())
+    begun = pretrain(small_run(scenes, tmp_path / "begun", steps=1))
+    monitor = MonitorConfig(scenes / "test.txt", every=1, patience=1)
+    config = small_run(scenes, tmp_path / "run", weights=str(begun), tune="head", steps=5, monitor=monitor)
+    run = pretrain(config)
+    for file in (run / "checkpoints").glob("*.pt"):
+        state = torch.load(file, weights_only=True)
+        state["adapting"]["start"] = {"knn": 2.0}  # all scores are worse
+        torch.save(state, file)
+    results = (run / "results.json").read_bytes()
+    on = replace(config, steps=6, resume=True, extend=True)
+    for _ in range(2):
+        pretrain(on)
+        assert list_checkpoints(run)[-1].name == "step_00000005.pt"
+    assert (run / "results.json").read_bytes() == results
+    assert "stopped at step 5, as adapting made the encoder worse" in capfd.readouterr().err
+    pretrain(replace(on, monitor=replace(monitor, patience=0)))
+    assert list_checkpoints(run)[-1].name == "step_00000006.pt"

@@ -124,7 +124,7 @@ class Trainer:
         log = RunLog(c.out, keep_steps=self.step, without=without, track=c.track) if first else None
         if first and begun == self.total:
             note(f"{c.out}: all {self.total} steps are done; to train longer, set --steps and --extend.")
-        if first and self.step < self.total:
+        if first and self.step < self.total and not self.looks.given_up:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         train_mode(self.method)
@@ -132,13 +132,18 @@ class Trainer:
         shown_at = progress(self.title, self.total, start=self.step, shown=first)
         with chosen, stop_flag() as stop, shown_at as bar, self.copy or nullcontext():
             try:
-                clock, shown, signal, worse = Clock(), "", 0, 0
+                clock, shown, signal = Clock(), "", 0
                 if log and begun:
                     self._pay(log, bar)
                 elif log:
                     self.looks.begin(self.method, log, bar)
-                wait_for_all(self.fabric)
-                while self.step < self.total:
+                (worse,) = greatest(self.fabric, int(self.looks.given_up))  # and wait for the first process
+                if first and worse and begun < self.total:
+                    note(
+                        f"{c.out}: stopped at step {begun}, as adapting made the encoder worse; to train on, "
+                        "set --monitor.patience 0."
+                    )
+                while self.step < self.total and not worse:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
                     signal, any_bad, worse = greatest(
