@@ -15,6 +15,7 @@ import torch
 from runs import CLIP, equal, small_run, weights_of
 from torch import nn
 
+from dsm.data.clips import cut_out
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.distributed import check_norms, synchronise_norms
@@ -321,3 +322,14 @@ def test_impossible_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no classifier"):
         load_classifier(run)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 171), (171, 128), (112, 112)])
+def test_three_crops_lie_along_the_longer_side_in_the_middle_of_the_shorter(height: int, width: int) -> None:
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    frames = np.broadcast_to(np.stack([rows, columns, rows], -1).astype(np.uint8), (2, height, width, 3))
+    places = [one[0, 0, 0, :2].tolist() for one in cut_out(frames, 112, 3)]
+    along = [[8, 0], [8, 30], [8, 59]]
+    upright = [[y, x] for x, y in along]
+    assert places == {171: along, 128: upright, 112: [[0, 0]] * 3}[width]
+    assert [one[0, 0, 0, :2].tolist() for one in cut_out(frames, 112, 1)] == places[1:2]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from dsm.data.lists import VideoList
-from dsm.data.reading import Reader, crop
+from dsm.data.reading import Frames, Reader, crop
 from dsm.data.reading_state import ReadingState
 from dsm.data.settings import ClipConfig
 from dsm.disturb.motion_scale import at_pace
@@ -182,11 +182,17 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(index)) for index in order[first : first + share]]
 
 
-CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
-    1: ((0.5, 0.5),),
-    3: ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)),
-}
-"""Positions of a clip's crops: in the middle, and for 3 also at both ends of its longer side."""
+CROPS: dict[int, tuple[float, ...]] = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
+"""Positions of a clip's crops along its longer side, as shares of the free space: in the middle, and for 3
+also at both ends."""
+
+
+def cut_out(frames: Frames, size: int, crops: int) -> list[Frames]:
+    """The square crops of a clip (T, H, W, C): along its longer side, in the middle of the shorter one."""
+    height, width = frames.shape[1:3]
+    corners = [(place, 0.5) if width >= height else (0.5, place) for place in CROPS[crops]]
+    return [crop(frames, size, corner) for corner in corners]
+
 
 MOST_CLIPS = 4096
 """Maximum clips per video, so that a long one fits into memory."""
@@ -224,7 +230,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         seconds: float | None = READING_TIME,
         workers: int = 0,
     ) -> None:
-        self.videos, self.clip, self.windows, self.corners = videos, clip, windows, CORNERS[crops]
+        self.videos, self.clip, self.windows, self.crops = videos, clip, windows, crops
         self.every, self.timed = every, timed or every > 0
         self.state, self.seconds = ReadingState(workers, len(videos)), seconds
         self.reader = Reader(videos, clip, seconds=seconds)
@@ -251,7 +257,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
             VideoError: the video cannot be read.
         """
         windows, times = self.windows_of(index)
-        seconds = np.repeat(_seconds(windows, times), len(self.corners), axis=0)
+        seconds = np.repeat(_seconds(windows, times), self.crops, axis=0)
         clips = self._cut(index, windows)
         damaged = self.state.damage(index, self.reader.damage(index))
         return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
@@ -322,7 +328,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         for first in range(0, len(windows), CLIPS_A_PASS):
             with self.state.noted(index):  # restarts the time limit for each pass
                 read = self.reader.read(index, list(windows[first : first + CLIPS_A_PASS]))
-            cropped = [crop(frames, self.clip.size, corner) for frames in read for corner in self.corners]
+            cropped = [one for frames in read for one in cut_out(frames, self.clip.size, self.crops)]
             cut.append(torch.from_numpy(np.stack(cropped)))
         return torch.cat(cut) if len(cut) > 1 else cut[0]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.data.clips import CORNERS, EvaluationClips
+from dsm.data.clips import CROPS, EvaluationClips
 from dsm.data.lists import unlabelled
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.devices import best_device
@@ -267,7 +267,7 @@ def how_made(features: Features, name: str, weights: str | None = None) -> HowMa
         "xavier" if meta.get("init") == "xavier" else "own", clip_of(meta["clip"]), number("windows", 1),
         number("crops", 1), number("every", 0.0),
     )  # fmt: skip
-    if made.crops not in CORNERS:
+    if made.crops not in CROPS:
         raise UserError(
             f"{name}: was made with crops {made.crops}, which this version of dsm does not support."
         )
