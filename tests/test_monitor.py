@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import equal, small_run, weights_of
+from runs import CLIP, equal, small_run, weights_of
 from torch import nn
 
 from dsm import terminal
@@ -23,6 +23,7 @@ from dsm.data.clips import EvaluationClips
 from dsm.data.lists import read_list, write_list
 from dsm.data.loading import load_clips
 from dsm.errors import UserError
+from dsm.evaluate.extract import extract_by_all
 from dsm.methods.embedding_health import alignment, effective_rank, spread, uniformity
 from dsm.methods.step import StepOutput
 from dsm.models.weights import load_encoder
@@ -30,7 +31,8 @@ from dsm.models.zoo import create_model
 from dsm.pages.run_figures import draw_run
 from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import read_results
-from dsm.train.config import MonitorConfig
+from dsm.train.config import FinetuneConfig, FinetuneData, MonitorConfig, OptimConfig
+from dsm.train.finetune import finetune
 from dsm.train.health import PATIENCE, Health
 from dsm.train.monitor import look, watched_videos
 from dsm.train.pretrain import pretrain
@@ -233,3 +235,39 @@ def test_a_monitored_video_that_cannot_be_read_is_left_out_and_named(
     output = capfd.readouterr().err
     assert "1 video of --monitor.list cannot be read" in output
     assert re.search(r"dsm on tiny: evaluating on .*watched.txt: 8/8\n", output)
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+@pytest.mark.parametrize("kind", ["list", "balance", "classifier"])
+def test_a_run_is_evaluated_in_its_precision_and_on_no_more_clips_than_it_trains_on(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, windows: int
+) -> None:
+    asked = []
+
+    def recorded(*args: Any, **settings: Any) -> Any:
+        asked.append((settings["precision"], settings["batch_size"] * settings["windows"]))
+        return extract_by_all(*args, **settings)
+
+    for module in ("dsm.train.monitor", "dsm.evaluate.video_test"):
+        monkeypatch.setattr(f"{module}.extract_by_all", recorded)
+    optim, changes = OptimConfig(accumulate=2), {"precision": "bf16", "steps": 1}
+    if kind == "classifier":
+        data = FinetuneData(scenes / "train.txt", batch_size=4, workers=0, test=scenes / "test.txt")
+        finetune(
+            FinetuneConfig(
+                data=data, out=tmp_path / "run", backbone="tiny", clip=CLIP, optim=optim,
+                test_windows=windows, **changes,
+            )
+        )  # fmt: skip
+        assert asked == [("bf16", 2)]
+        return
+    monitor = MonitorConfig(scenes / "test.txt" if kind == "list" else None, windows=windows, videos=10)
+    pretrain(small_run(scenes, tmp_path / "run", optim=optim, monitor=monitor, method="simclr", **changes))
+    assert asked == [("bf16", 4)]
+
+
+def test_results_say_how_many_clips_were_measured(scenes: Path, tmp_path: Path) -> None:
+    optim = OptimConfig(accumulate=2)
+    run = pretrain(small_run(scenes, tmp_path / "run", optim=optim, steps=1, monitor=MonitorConfig(videos=9)))
+    found = {row.metric: row.n for row in read_results(run / "results.json")}
+    assert found == {"train/loss": 8, "train/motion": 4, "monitor/balance": 9}

@@ -18,6 +18,7 @@ from dsm.errors import UserError
 from dsm.evaluate.extract import extract_by_all
 from dsm.files import csv_text
 from dsm.intervals import Interval, share_difference
+from dsm.models.settings import Precision
 from dsm.untrusted import read_text
 
 
@@ -82,6 +83,8 @@ def predict(
     crops: int = 1,
     workers: int = 1,
     seconds: float | None = None,
+    precision: Precision = "fp32",
+    batch_size: int = 4,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Average a classifier's probabilities over ``windows`` times ``crops`` views of each video.
@@ -91,6 +94,8 @@ def predict(
         windows: clips, evenly spread over the video.
         crops: crops per clip, 1 in the middle or 3 along its longer side.
         seconds: time limit for reading a video; None for no limit.
+        precision: number format of the computation.
+        batch_size: videos at once.
 
     Unreadable videos are left out and counted.
 
@@ -99,8 +104,9 @@ def predict(
     """
     check_labels(videos, classes)
     (features,) = extract_by_all(
-        [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops, batch_size=4,
-        workers=workers, seconds=seconds, on_progress=on_progress, on_bad=lambda _: None,
+        [probabilities_of(classifier)], videos, clip, windows=windows, crops=crops,
+        batch_size=batch_size, workers=workers, seconds=seconds, precision=precision,
+        on_progress=on_progress, on_bad=lambda _: None,
     )  # fmt: skip
     return Predictions(features.features, features.labels, features.paths, len(videos) - len(features))
 

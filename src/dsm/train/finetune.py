@@ -20,9 +20,9 @@ from dsm.runs.folder import plain
 from dsm.storage.cache import set_cache
 from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import check_readable
+from dsm.train.monitor import check_readable, videos_at_once
 from dsm.train.resuming import steps_of
-from dsm.train.start import begin, in_its_processes
+from dsm.train.start import begin, clips_at_once, in_its_processes
 from dsm.train.trainer import Trainer
 from dsm.train.watching import Watch
 
@@ -100,7 +100,8 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, every: int) -
         predictions = predict(
             method.query, tests, config.clip,  # type: ignore[arg-type]
             classes=classes, windows=config.test_windows, workers=workers,
-            seconds=config.data.timeout, on_progress=on_progress,
+            seconds=config.data.timeout, precision=config.precision,
+            batch_size=videos_at_once(clips_at_once(config), config.test_windows, 4), on_progress=on_progress,
         )  # fmt: skip
         unread = {"unread": float(predictions.unread)} if predictions.unread else {}
         top1, top5 = float(predictions.top(1).mean()), float(predictions.top(5).mean())

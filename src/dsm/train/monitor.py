@@ -16,6 +16,7 @@ from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE, InOtherScenes, balance, batch_without_single
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.retrieval import kept_apart, knn_probe, retrieve
+from dsm.models.settings import Precision
 from dsm.terminal import many, warn
 from dsm.train.adaptation import Retention
 from dsm.train.config import MonitorConfig
@@ -24,7 +25,7 @@ from dsm.video.source import BadVideo, VideoError
 
 LOOKED_INTO = 8
 BATCH = 16
-"""Clips that are encoded at once to measure the balance, where that leaves no single one."""
+"""Most videos that are encoded at once."""
 
 
 def check_readable(videos: VideoList) -> None:
@@ -75,6 +76,11 @@ def sampled(videos: VideoList, count: int) -> VideoList | None:
     return replace(videos, paths=paths, labels=videos.labels[chosen], frames=videos.frames[chosen])
 
 
+def videos_at_once(clips: int, windows: int, most: int = BATCH) -> int:
+    """How many videos of so many clips each to encode at once, so that these are ``clips`` or fewer."""
+    return max(min(clips // windows, most), 1)
+
+
 def compare_scenes(
     encoder: nn.Module,
     videos: VideoList,
@@ -82,6 +88,8 @@ def compare_scenes(
     *,
     workers: int,
     seconds: float | None = None,
+    precision: Precision = "fp32",
+    at_once: int = BATCH,
     on_progress: Callable[[int], None] = lambda done: None,
     retention: Retention | None = None,
 ) -> dict[str, float]:
@@ -91,8 +99,9 @@ def compare_scenes(
     """
     scenes = InOtherScenes(encoder)
     (features,) = extract_by_all(
-        [scenes], videos, clip, windows=1, workers=workers, seconds=seconds,
-        batch_size=batch_without_single(len(videos), BATCH), on_progress=on_progress, on_bad=lambda bad: None,
+        [scenes], videos, clip, windows=1, workers=workers, seconds=seconds, precision=precision,
+        batch_size=batch_without_single(len(videos), min(at_once, BATCH)), on_progress=on_progress,
+        on_bad=lambda bad: None,
     )  # fmt: skip
     rows = torch.from_numpy(features.features)
     own = rows.chunk(3, 1)[0]
@@ -109,18 +118,24 @@ def look(
     windows: int,
     workers: int,
     seconds: float | None = None,
+    precision: Precision = "fp32",
+    at_once: int = BATCH,
     on_progress: Callable[[int], None] = lambda done: None,
     retention: Retention | None = None,
 ) -> dict[str, float]:
     """R@1 and the nearest-neighbour accuracy of ``dsm probe``, each video against the others, in [0, 1].
 
-    ``seconds``: how long reading one video may take. ``on_progress``: called with the number of videos done.
-    ``retention``: compares the features with those from before adaptation.
+    Args:
+        seconds: how long reading one video may take.
+        precision: number format of the encoder's computation.
+        at_once: most clips to encode at once, but at least those of one video.
+        on_progress: called with the number of videos done.
+        retention: compares the features with those from before adaptation.
     """
     bad: list[BadVideo] = []
     (features,) = extract_by_all(
-        [encoder], videos, clip, windows=windows, workers=workers, seconds=seconds,
-        on_progress=on_progress, on_bad=bad.append,
+        [encoder], videos, clip, windows=windows, workers=workers, seconds=seconds, precision=precision,
+        batch_size=videos_at_once(at_once, windows), on_progress=on_progress, on_bad=bad.append,
     )  # fmt: skip
     if bad:
         warn(f"{many(len(bad), 'video')} of --monitor.list cannot be read; the first error: {bad[0].reason}")

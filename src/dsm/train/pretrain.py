@@ -118,7 +118,7 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
         return Adaptation(retention, config.weights, score, monitor.patience)
 
     every = steps_of(None, monitor.every, len(videos), data.batch_size)
-    workers = reading_workers(data.workers, data.decoder)
+    workers, at_once = reading_workers(data.workers, data.decoder), clips_at_once(config)
     listed = watched_videos(monitor, data.root)
     if listed:
 
@@ -126,7 +126,8 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
             encoder: Any = method.query.encoder  # type: ignore[union-attr]
             return look(
                 encoder, listed, config.clip, windows=monitor.windows, workers=workers,
-                seconds=data.timeout, on_progress=on_progress, retention=retention,
+                seconds=data.timeout, precision=config.precision, at_once=at_once,
+                on_progress=on_progress, retention=retention,
             )  # fmt: skip
 
         return Watch(ask, every, best="knn", videos=listed, adapting=adapting("knn"))
@@ -138,6 +139,7 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
         encoder: Any = method.query.encoder  # type: ignore[union-attr]
         return compare_scenes(
             encoder, some, config.clip, workers=workers, seconds=data.timeout,
+            precision=config.precision, at_once=at_once,
             on_progress=on_progress, retention=retention,
         )  # fmt: skip
 
