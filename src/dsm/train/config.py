@@ -101,7 +101,8 @@ class DataConfig:
     cache_gb: float | None = None
     """Size of that folder in GB; by default $DSM_CACHE_GB, or 20."""
     decoder: Decoder = "pyav"
-    """Decoder. torchcodec is an extra; torchcodec-cuda needs a GPU and `--data.workers 0`."""
+    """Decoder of the training clips; evaluations during training use pyav. torchcodec is an extra;
+    torchcodec-cuda needs a GPU and `--data.workers 0`."""
     max_bad: float = 0.05
     """Largest share of videos that may be unreadable; others replace them. With more, the run stops."""
     timeout: float = READING_TIME
