@@ -20,10 +20,12 @@ from browser import fits, opened
 
 from dsm.cli.main import run
 from dsm.data.cameras import begin_times, cameras_of, clock, recording_times
-from dsm.data.lists import VideoList, read_list
+from dsm.data.folders import find_list
+from dsm.data.lists import VideoList, read_list, unlabelled
 from dsm.data.settings import ClipChanges
 from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, evened, explore, rarest, same_camera
+from dsm.evaluate.extract_to_file import replaced_since
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.footage import best_first, footage_of, names_in
@@ -480,6 +482,40 @@ def test_features_of_other_weights_videos_or_settings_are_never_reused(
         run([*words, *change, "--overwrite"])
     after = load_features(kept)
     assert after.features.shape != before.features.shape or not np.allclose(after.features, before.features)
+
+
+def test_features_of_replaced_videos_are_never_reused(scenes: Path, tmp_path: Path) -> None:
+    videos, kept = tmp_path / "videos", tmp_path / "page" / "features.npz"
+    videos.mkdir()
+    for place, name in enumerate((scenes / "test.txt").read_text().splitlines()[:6]):
+        shutil.copy(scenes / name.split()[0], videos / f"{place}.mp4")
+    words = ["explore", str(videos), "--out", str(tmp_path / "page.html"), "--weights", "none", "--clips", "0"]
+    words += ["--backbone", "tiny", "--frames", "4", "--size", "32", "--resize", "40", "--workers", "0"]
+    run(words)
+    before = load_features(kept).features.copy()
+    shutil.copy(videos / "1.mp4", videos / "3.mp4")
+    with pytest.raises(UserError, match=r"page\.html already exists"):
+        run(words)
+    for file in (tmp_path / "page.html", *(tmp_path / "page").glob("*.[cj]s*")):
+        file.unlink()
+    with pytest.raises(UserError, match=r"with other versions of 3\.mp4; use --overwrite"):
+        run(words)
+    run([*words, "--overwrite"])
+    after = load_features(kept)
+    np.testing.assert_array_equal(after.features[[0, 1, 2, 4, 5]], before[[0, 1, 2, 4, 5]])
+    np.testing.assert_array_equal(after.features[3], before[1])
+    # Videos that are not there, as on a disk that is not mounted, are not taken for replaced ones.
+    (videos / "5.mp4").rename(tmp_path / "5.mp4")
+    assert replaced_since(after.meta, find_list(videos)) is None, "it is another list"
+    listed = unlabelled([f"{place}.mp4" for place in range(6)], "", videos)
+    assert replaced_since(after.meta, listed) == []
+    (tmp_path / "5.mp4").rename(videos / "5.mp4")
+    assert replaced_since(after.meta, listed) == []
+    # Features that do not tell are extracted again with --overwrite.
+    untold = {name: value for name, value in after.meta.items() if name != "files"}
+    save_features(kept, replace(after, features=np.zeros_like(after.features), meta=untold))
+    run([*words, "--overwrite"])
+    np.testing.assert_array_equal(load_features(kept).features, after.features)
 
 
 def test_the_least_sure_clips_lie_between_two_labels(footage: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,3 +336,31 @@ def test_an_extraction_with_overwrite_continues_too(
     assert written == [f"{part:06d}.npz" for part in range(len(written))], "the first is not computed again"
     assert len(written) > 2
     assert len(load_features(out).paths) == len(read_list(scenes / "train.txt"))
+
+
+def test_a_part_is_computed_again_if_one_of_its_files_was_replaced(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos, out, save = tmp_path / "videos", tmp_path / "f.npz", extract_to_file.save_part
+    videos.mkdir()
+    names = [line.split()[0] for line in (scenes / "train.txt").read_text().splitlines()]
+    for place in range(20):
+        shutil.copy(scenes / names[place], videos / f"{place:02d}.mp4")
+    written: list[str] = []
+
+    def stopped_after_the_first(file: Path, part: extract_to_file.Part) -> None:
+        if written:
+            raise KeyboardInterrupt
+        save(file, part)
+        written.append(file.name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(extract_to_file, "save_part", stopped_after_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            extract(config(videos, out))
+    shutil.copy(scenes / names[30], videos / "05.mp4")
+    extract(config(videos, out))
+    extract(config(videos, tmp_path / "fresh.npz"))
+    found, fresh = load_features(out), load_features(tmp_path / "fresh.npz")
+    np.testing.assert_array_equal(found.features, fresh.features)
+    assert found.meta["files"] == fresh.meta["files"]

@@ -2,7 +2,8 @@
 
 A list is divided into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end
 the parts are joined into one file, row by row, and removed. The result does not depend on which process or
-call computed a part: the same videos always go through the network together.
+call computed a part: the same videos always go through the network together. A part keeps marks of its files;
+if one was replaced when the extraction continues, the part is computed again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
+from dsm.data.file_marks import BY_URL, marks_of, replaced
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
 from dsm.data.settings import ClipConfig
@@ -56,6 +58,8 @@ class Part:
     """(rows, 2): start and end of each clip in seconds; None if rows are videos."""
     bad: list[BadVideo]
     """Unreadable videos, and those with lost frames, with the verdict ``damaged``."""
+    marks: Sequence[str] = ()
+    """Of the files of all its videos, before they were read (``data/file_marks.py``)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def together(parts: Sequence[Part]) -> Part:
 
 def save_part(file: Path, part: Part) -> None:
     """Write a part, whole or not at all."""
-    arrays: dict[str, Any] = {"features": part.features, "index": part.index}
+    arrays: dict[str, Any] = {"features": part.features, "index": part.index, "marks": np.array(part.marks)}
     if part.seconds is not None:
         arrays["seconds"] = part.seconds
     bad = np.array(json.dumps([asdict(video) for video in part.bad]))
@@ -118,9 +122,11 @@ def join(
         UserError: no video could be read.
     """
     indices, seconds, bad, dim = [], [], [], 0
+    marks: list[str] = []
     for file in files:
         with np.load(file, allow_pickle=False) as part:
             indices.append(part["index"])
+            marks += part["marks"].tolist()
             if "seconds" in part.files:
                 seconds.append(part["seconds"])
             bad += [BadVideo(**video) for video in json.loads(str(part["bad"]))]
@@ -136,6 +142,7 @@ def join(
     bare = out.suffix == ".npy" and times is None
     rows = len(videos) if bare else len(index)
     shape: NDArray[Any] = np.broadcast_to(np.zeros((), "f2" if half else "f4"), (rows, dim))  # no memory
+    meta = meta | {"files": " ".join(marks)}
     about = Features(shape, videos.labels[index], [videos.paths[place] for place in index], meta, times)
     verdicts = [verdict_of(video, videos) for video in bad]
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
@@ -211,14 +218,14 @@ def extract_to_file(
     size = settings.batch_size * BATCHES_A_PART
     files = [folder / f"{part:06d}.npz" for part in range(-(-len(videos) // size))]
     mine = [part for part in range(len(files)) if part % fabric.world_size == fabric.global_rank]
-    left = [part for part in mine if not is_intact_zip(files[part])]
+    marks, places = marks_of(videos), batched(range(len(videos)), size)
+    left = [part for part in mine if not _is_current(files[part], [marks[place] for place in places[part]])]
     for part in left:
-        files[part].unlink(missing_ok=True)  # damaged since an earlier call wrote it
+        files[part].unlink(missing_ok=True)  # damaged, or of replaced files
     done, bad = sum(min(size, len(videos) - n * size) for n, file in enumerate(files) if file.exists()), 0
     title = title or f"features by {meta.get('run', 'encoder')}"
     with progress(title, len(videos), start=done, shown=is_first()) as bar:
-        parts = batched(range(len(videos)), size)
-        batches = {part: batched(parts[part], settings.batch_size) for part in left}
+        batches = {part: batched(places[part], settings.batch_size) for part in left}
         work = _work(encoder, videos, clip, settings, InTurn(list(chain(*batches.values()))), fabric.device)
         for part in left:
             pieces: list[Part] = []
@@ -227,7 +234,7 @@ def extract_to_file(
                 bad += sum(video.verdict != "damaged" for video in rows.bad)
                 done += settings.batch_size * fabric.world_size  # the other processes are about as far
                 bar.update(min(done, len(videos)), f"  {bad} cannot be read" if bad else "")
-            save_part(files[part], together(pieces))
+            save_part(files[part], replace(together(pieces), marks=[marks[place] for place in places[part]]))
         if fabric.world_size > 1:
             bar.update(min(done, len(videos)), "  waiting for other processes")
         wait_for_all(fabric)
@@ -242,6 +249,15 @@ def extract_to_file(
         raise
     remove(folder)
     return extracted
+
+
+def _is_current(file: Path, marks: Sequence[str]) -> bool:
+    """Whether a part is intact, and none of its videos was replaced since."""
+    if not is_intact_zip(file):
+        return False
+    with np.load(file, allow_pickle=False) as part:
+        before = part["marks"].tolist() if "marks" in part.files else []
+    return len(before) == len(marks) and not replaced(before, marks)
 
 
 def parts_of(out: Path) -> Path:
@@ -328,6 +344,14 @@ def differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What differs between two :func:`extraction_of`, named for a sentence; the batch size may differ."""
     other = [name for name in wanted if name != "batch_size" and made.get(name) != wanted[name]]
     return [_CALLED.get(name, f"--{name.replace('_', '-')}") for name in other]
+
+
+def replaced_since(meta: dict[str, Any], videos: VideoList) -> list[str] | None:
+    """The videos of an extraction whose files were replaced since; None if its metadata cannot tell."""
+    before = str(meta.get("files", "")).split()
+    if len(before) != len(videos) or BY_URL in before:
+        return None
+    return [videos.paths[place] for place in replaced(before, marks_of(videos))]
 
 
 def digest(encoder: nn.Module) -> str:

@@ -43,6 +43,7 @@ class Meta(TypedDict, total=False):
     backbone: str | None
     encoder: str
     extraction: dict[str, Any]
+    files: str
     init: str
     seed: int
     root: str

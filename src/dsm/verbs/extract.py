@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,14 @@ from dsm.distributed import begun_from_outside, is_first
 from dsm.errors import UserError
 from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import extract_features
-from dsm.evaluate.extract_to_file import Extracted, differences, extract_to_file, extraction_of, parts_of
+from dsm.evaluate.extract_to_file import (
+    Extracted,
+    differences,
+    extract_to_file,
+    extraction_of,
+    parts_of,
+    replaced_since,
+)
 from dsm.evaluate.feature_files import check_suffix, load_features
 from dsm.evaluate.features import places_of
 from dsm.inputs import lasting_name
@@ -33,7 +41,7 @@ from dsm.runs.copies import checked_url, send_files
 from dsm.runs.results import seed_of
 from dsm.settings import takes_settings
 from dsm.storage.cache import set_cache
-from dsm.terminal import console, many, warn
+from dsm.terminal import console, many, some, warn
 from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
@@ -66,20 +74,26 @@ def extract(config: ExtractConfig) -> Result:
 def extract_once(config: ExtractConfig) -> None:
     """Extract, unless the file already holds these features.
 
+    With ``overwrite`` it extracts unless the marks of the files show that all are those that were extracted.
+
     Raises:
-        UserError: the file holds other features, and ``overwrite`` is off.
+        UserError: the file holds other features, or of files that were replaced since, and ``overwrite`` is
+            off.
     """
     if config.out.exists():
         videos, loaded, clip = _inputs(config)
         wanted = extraction_of(_rows_of(config, loaded), videos, clip, config.settings)
+        meta: dict[str, Any] = {}
         try:
-            made = load_features(config.out).meta.get("extraction", {})
+            meta = load_features(config.out).meta
         except UserError:  # damaged
             if not config.overwrite:
                 raise
-            made = {}
-        other = differences(made, wanted)
-        if not other:
+        other = differences(meta.get("extraction", {}), wanted)
+        changed = None if other else replaced_since(meta, videos)
+        if changed:
+            other = [f"versions of {some(changed)}"]
+        if not other and not (config.overwrite and changed is None):
             return
         if not config.overwrite:
             raise UserError(

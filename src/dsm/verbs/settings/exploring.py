@@ -59,8 +59,8 @@ class ExploreConfig:
     clip: Annotated[ClipChanges, tyro.conf.arg(name="")] = field(default_factory=ClipChanges)
     settings: Annotated[ExtractSettings, tyro.conf.arg(name="")] = field(default_factory=ExtractSettings)
     overwrite: bool = False
-    """Replace the page and its tables, and features of other footage, weights or settings; the same are
-    kept."""
+    """Replace the page and its tables, and features of other footage, weights or settings, or of files that
+    were replaced since; the same are kept."""
 
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
