@@ -489,8 +489,21 @@ def test_features_of_replaced_videos_are_never_reused(scenes: Path, tmp_path: Pa
     videos.mkdir()
     for place, name in enumerate((scenes / "test.txt").read_text().splitlines()[:6]):
         shutil.copy(scenes / name.split()[0], videos / f"{place}.mp4")
-    words = ["explore", str(videos), "--out", str(tmp_path / "page.html"), "--weights", "none", "--clips", "0"]
-    words += ["--backbone", "tiny", "--frames", "4", "--size", "32", "--resize", "40", "--workers", "0"]
+    words = ["explore", str(videos), "--out", str(tmp_path / "page.html"), "--clips", "0"]
+    words += [
+        "--weights",
+        "none",
+        "--backbone",
+        "tiny",
+        "--frames",
+        "4",
+        "--size",
+        "32",
+        "--resize",
+        "40",
+        "--workers",
+        "0",
+    ]
     run(words)
     before = load_features(kept).features.copy()
     shutil.copy(videos / "1.mp4", videos / "3.mp4")

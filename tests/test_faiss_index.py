@@ -64,6 +64,23 @@ def test_an_engine_finds_nearly_what_sorting_finds(tmp_path: Path) -> None:
         assert [hit.cosine for hit in hits] == [cosine[hit.row] for hit in hits], "cosines are exact"
 
 
+def test_a_filter_finds_what_fits_though_it_lies_far_from_the_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_index, "SEARCHED_CELLS", 2)
+    rng = np.random.default_rng(0)
+    cameras = np.repeat(np.arange(4), 500)
+    rows = (rng.normal(size=(4, DIM))[cameras] + 0.3 * rng.normal(size=(2000, DIM))).astype(np.float16)
+    archive = open_archive([save(tmp_path / "a.npz", rows)])
+    index, exact = ArchiveIndex(archive.features, archive.engine("faiss")), ArchiveIndex(archive.features)
+    query = rows[5].astype(np.float32)
+    for camera in range(1, 4):
+        found = index.search(query, 10, among=cameras == camera, skip=3)
+        assert found == exact.search(query, 10, among=cameras == camera, skip=3)
+        assert len(found) == 10
+    assert len(index.search(query, 1999, but=5)) == 1999
+
+
 def test_an_index_is_built_once_and_again_for_other_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from dsm.evaluate.duplicates import find_duplicates
 from dsm.evaluate.extract_to_file import ExtractSettings
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
+from dsm.evaluate.nearest import Neighbours, nearest
 from dsm.evaluate.search import ArchiveIndex, Filters, QueryEncoder, rows_with
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
@@ -149,6 +150,30 @@ def test_a_video_with_many_near_clips_does_not_hide_others(proposed: bool) -> No
     assert [paths[hit.row] for hit in found] == [f"{video}.mp4" for video in expected[:5]]
     assert [paths[hit.row] for hit in index.search(query, 5, but=7)] == [paths[hit.row] for hit in found]
     assert len(index.search(query, 99)) == 16
+
+
+def test_few_long_videos_are_searched_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To keep thousands of the nearest rows, as long as they are of too few videos, takes minutes."""
+    asked: list[int] = []
+
+    def counted(base: np.ndarray, queries: np.ndarray, k: int) -> Neighbours:
+        asked.append(k)
+        return nearest(base, queries, k)
+
+    monkeypatch.setattr("dsm.evaluate.search.nearest", counted)
+    rng = np.random.default_rng(0)
+    rows, videos = rng.normal(size=(5000, 8)).astype(np.float32), np.arange(5000) // 200
+    rows[:200] += 9  # of 25 recordings, the clips of the first are nearest to each other
+    index = ArchiveIndex(Features(rows, np.zeros(5000, np.int64), [f"{video}.mp4" for video in videos]))
+    cosines = rows @ rows[7] / np.linalg.norm(rows, axis=1)
+    for k, among in ((10, None), (24, None), (30, None), (30, videos < 12), (10, videos < 8)):
+        fits = np.ones(5000, bool) if among is None else among
+        best: dict[int, int] = {}
+        for row in np.argsort(-cosines).tolist():
+            if fits[row]:
+                best.setdefault(int(videos[row]), row)
+        assert [hit.row for hit in index.search(rows[7], k, among=among)] == list(best.values())[:k]
+    assert asked == [44, 100], "and never more"
 
 
 def test_duplicates_are_pairs_of_different_videos() -> None:

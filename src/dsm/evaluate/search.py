@@ -26,7 +26,7 @@ from dsm.evaluate.extract import as_array, to_input
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.features import Features, label_names
-from dsm.evaluate.nearest import nearest, nearest_among, unit_rows
+from dsm.evaluate.nearest import BASE, cosines, nearest, nearest_among, unit_rows
 from dsm.files import one_spelling
 from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
@@ -44,6 +44,8 @@ SPARE = 4
 """Rows that an engine proposes per requested row: its 8-bit order is less exact than the features'."""
 MORE = 4
 """Rows requested per video, since several may be of one video; also the factor for each retry."""
+MOST_RANKED = 1000
+"""If more rows are requested, all are compared and sorted: to keep so many of the nearest takes longer."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class ArchiveIndex:
             raise UserError("the index has no videos; extract features first.")
         self.features = features
         self._videos = features.video_numbers()
+        self._count = int(self._videos.max()) + 1
         self._engine = engine
 
     def search(
@@ -91,36 +94,67 @@ class ArchiveIndex:
             UserError: the query has a different number of dimensions.
         """
         query = np.asarray(query, np.float32)
-        # If few rows remain, search only these; otherwise search all and skip the others.
-        rows = np.flatnonzero(among) if among is not None and among.mean() < FEW_ROWS else None
-        most = len(self.features) if rows is None else len(rows)
-        k += skip
         if query.shape != (self.features.dim,):
             raise UserError(
                 f"the query has {query.size} dimensions, but the index has {self.features.dim}; "
                 "search with the weights that extracted the index."
             )
-        rows_needed = MORE * (k + 1)
+        left = np.zeros(self._count, bool)
+        left[self._videos if among is None else self._videos[among]] = True
+        if but is not None:
+            left[self._videos[but]] = False
+        most = int(left.sum())
+        k = min(k + skip, most)
+        if k == 0:
+            return []
+        ranked = self._engine is None and MORE * (k + 1) > MOST_RANKED
+        hits = [] if k == most or ranked else self._nearest(query, k, left, among)
+        if len(hits) < k:
+            hits = self._of_all(query, k, left, among)
+        return hits[skip:]
+
+    def _nearest(
+        self, query: NDArray[np.float32], k: int, left: NDArray[np.bool_], among: NDArray[np.bool_] | None
+    ) -> list[Hit]:
+        """The hits among the nearest rows, or those that the engine proposes; fewer than k if these have fewer
+        videos.
+
+        Args:
+            left: (videos,), which may be found.
+        """
+        # If few rows remain, search only these; otherwise search all and skip the others.
+        rows = np.flatnonzero(among) if among is not None and among.mean() < FEW_ROWS else None
+        most = len(self.features) if rows is None else len(rows)
+        needed = MORE * (k + 1)
         while True:
-            found, cosines = self._rows(query[None], min(rows_needed, most), rows)
-            videos = set() if but is None else {int(self._videos[but])}
-            hits: list[Hit] = []
-            for row, cosine in zip(found.tolist(), cosines.tolist(), strict=True):
-                if among is not None and row >= 0 and not among[row]:
-                    continue
-                if row >= 0 and len(hits) < k and (video := int(self._videos[row])) not in videos:
-                    videos.add(video)
-                    hits.append(Hit(row, cosine))
-            # Stop also if there are no more rows, or the engine finds no more.
-            if len(hits) == k or rows_needed >= most or found[-1] < 0:
-                return hits[skip:]
-            rows_needed *= MORE
+            found, near = self._rows(query[None], min(needed, most), rows)
+            hits: dict[int, Hit] = {}
+            for row, cosine in zip(found.tolist(), near.tolist(), strict=True):
+                fits = row >= 0 and (among is None or among[row])
+                if fits and len(hits) < k and left[video := int(self._videos[row])]:
+                    hits.setdefault(video, Hit(row, cosine))
+            proposed = self._engine is not None and rows is None
+            if len(hits) == k or not proposed or needed >= most or found[-1] < 0:
+                return list(hits.values())
+            needed *= MORE
+
+    def _of_all(
+        self, query: NDArray[np.float32], k: int, left: NDArray[np.bool_], among: NDArray[np.bool_] | None
+    ) -> list[Hit]:
+        """The hits among all rows, by the nearest row of each video."""
+        rows = np.flatnonzero(left[self._videos] if among is None else among & left[self._videos])
+        unit, base = unit_rows(query[None]), self.features.features
+        blocks = (rows[first : first + BASE] for first in range(0, len(rows), BASE))
+        exact = np.concatenate([cosines(base[block], unit)[0] for block in blocks])
+        order = np.argsort(-exact, kind="stable")
+        exact = exact.astype(np.float32)  # as of the nearest
+        first = np.unique(self._videos[rows[order]], return_index=True)[1]
+        chosen = order[np.sort(first)[:k]]
+        return [Hit(*hit) for hit in zip(rows[chosen].tolist(), exact[chosen].tolist(), strict=True)]
 
     def _rows(
         self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if k == 0:
-            return np.array([-1]), np.array([-np.inf], np.float32)
         if among is not None:  # engines cannot filter rows
             near = nearest(self.features.features[among], query, k)
             return among[near.places[0]], near.similarities[0]
