@@ -8,7 +8,7 @@ import html
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,9 +20,10 @@ from browser import fits, opened
 
 from dsm.cli.main import run
 from dsm.data.cameras import begin_times, cameras_of, clock, recording_times
+from dsm.data.clips import EvaluationClips
 from dsm.data.folders import find_list
 from dsm.data.lists import VideoList, read_list, unlabelled
-from dsm.data.settings import ClipChanges
+from dsm.data.settings import ClipChanges, ClipConfig
 from dsm.errors import UserError
 from dsm.evaluate.explore import centred, duplicate_groups, evened, explore, rarest, same_camera
 from dsm.evaluate.extract_to_file import replaced_since
@@ -564,6 +565,47 @@ def test_a_label_of_a_video_or_of_a_segment_names_its_clips() -> None:
 
     assert given("a.mp4#2.0-4", "a.mp4#0-2") == [1, 0, -1]
     assert given("a.mp4", "b.mp4") == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "fps", "whole"), [(25, 0, ""), (30, 0, ""), (30, 12, ""), (24, 0, "#1.01-8")]
+)
+def test_a_clip_that_is_read_by_its_name_has_all_its_frames(
+    tmp_path: Path, rate: int, fps: float, whole: str
+) -> None:
+    """As one is that is exported from the page and trained on."""
+    file, clip = tmp_path / "long.mp4", ClipConfig(16, 4, fps, 32, 32)
+    write_video(file, np.zeros((9 * rate, 32, 32, 3), np.uint8), fps=rate)
+
+    def places(name: str, **more: Any) -> tuple[Any, Any]:
+        clips = EvaluationClips(unlabelled([name], "", tmp_path), clip, 1, workers=0, **more)
+        return clips.places_in_file(0), clips.sample(0)["seconds"]
+
+    frames, seconds = places(f"long.mp4{whole}", every=1.3, timed=True)
+    assert len(frames) > 3
+    rows, meta = np.zeros((len(frames), 2), np.float32), {"root": str(tmp_path), "clip": asdict(clip)}
+    paths = [f"long.mp4{whole}"] * len(frames)
+    looked = footage_of(Features(rows, np.full(len(rows), -1), paths, meta, seconds))
+    names = [looked.name(row) for row in range(len(rows))]
+    assert len(set(names)) == len(names)
+    for row, name in enumerate(names):
+        read = places(name)[0][0]
+        if fps:  # resampled from another frame on
+            assert np.abs(read - frames[row]).max() <= rate / fps + 1
+            assert (np.diff(read) > 0).all(), "it does not begin again"
+        else:
+            assert read.tolist() == frames[row].tolist()
+
+
+def test_clips_of_segments_have_names_of_their_own() -> None:
+    """In seconds of the file: a label of one is not that of another."""
+    times = np.array([[0, 1], [2, 3], [0, 1], [2, 3]], np.float32)
+    paths = ["a.mp4#0-5", "a.mp4#0-5", "a.mp4#5-8", "a.mp4#5-8"]
+    looked = names_in(Features(np.zeros((4, 3), np.float32), np.full(4, -1), paths, times=times))
+    names = [looked.name(row) for row in range(4)]
+    assert names == ["a.mp4#0-1", "a.mp4#2-3", "a.mp4#5-6", "a.mp4#7-8"]
+    labels = np.array([0, 1, 0, 0])
+    assert labels_of(looked, VideoList(names, labels, labels, Path())).tolist() == [0, 1, 0, 0]
 
 
 def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path) -> None:

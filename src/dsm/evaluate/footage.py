@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.data.cameras import begin_times, cameras_of, recording_times
+from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import MachineError, UserError
 from dsm.evaluate.features import BELOW, Features
 from dsm.urls import named
@@ -27,6 +28,10 @@ from dsm.video.segments import SEGMENT, segment_name, segment_of
 
 FASTEST = 240.0
 """A frame rate above this is implausible, and the length of the video then counts as unknown."""
+
+
+TINY = 0.01
+"""Milliseconds below a whole number of them that still count as it."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,34 @@ class Footage:
         return Counter(self.videos)
 
     def name(self, row: int) -> str:
-        """The row's name in a list: a path, or a segment of it if the video has several clips."""
+        """The row's name in a list: a path, or a segment of its file if the video has several clips.
+
+        A segment ends before its end, so this is when the clip's last frame is no longer shown.
+        """
         path = self.features.paths[row]
         times = self.features.times_of(row)
-        if times is None or SEGMENT.fullmatch(path):
-            return path
-        if self._clips[self.videos[row]] == 1:
+        if times is None or self._clips[self.videos[row]] == 1:
             return path
         begin, end = times
-        return segment_name(path, round(begin, 3), round(max(end, begin + 0.001), 3))
+        if clip := self._clip:
+            steps = (clip.frames_to_read - 1) * clip.stride
+            end += (end - begin) / max(steps, 1)
+            begin -= 1 / clip.fps if clip.fps else 0  # the frame on screen then may have begun earlier
+        begin -= float(np.spacing(np.float32(begin)))  # it was rounded
+        if whole := SEGMENT.fullmatch(path):  # times count from its first frame
+            path, first, last = whole[1], float(whole[2]), float(whole[3])
+            begin, end = max(first + begin, first), min(first + end, last)
+        # Rounded down, so that the first frame is in the segment, and the one after the last is not.
+        begin, end = (max(math.floor(1000 * one + TINY), 0) / 1000 for one in (begin, end))
+        return segment_name(path, begin, max(end, begin + 0.001))
+
+    @cached_property
+    def _clip(self) -> ClipConfig | None:
+        """The clips' settings; None if the features do not tell."""
+        try:
+            return clip_of(self.features.meta["clip"])
+        except (KeyError, UserError):
+            return None
 
 
 def file_of(features: Features, row: int) -> Path:

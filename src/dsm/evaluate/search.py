@@ -116,8 +116,8 @@ class ArchiveIndex:
     def _nearest(
         self, query: NDArray[np.float32], k: int, left: NDArray[np.bool_], among: NDArray[np.bool_] | None
     ) -> list[Hit]:
-        """The hits among the nearest rows, or those that the engine proposes; fewer than k if these have fewer
-        videos.
+        """The hits among the nearest rows, or those that the engine proposes; fewer than k if these are of
+        fewer videos.
 
         Args:
             left: (videos,), which may be found.
