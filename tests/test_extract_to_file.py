@@ -210,6 +210,16 @@ def test_every_clip_can_have_a_row_with_its_times(video: Path, tmp_path: Path) -
     assert np.allclose(24 * every.times[:, 0], [0, 6, 12, 18, 20], atol=0.02)
 
 
+def test_no_clip_of_a_video_is_read_twice(video: Path, tmp_path: Path) -> None:
+    """The last clips would all be moved to the same place, where the video ends."""
+    extract(config(video, tmp_path / "f.npz", per_clip=True, every=0.02))
+    found = load_features(tmp_path / "f.npz")
+    assert found.times is not None
+    starts = np.rint(24 * found.times[:, 0]).astype(int).tolist()
+    assert starts == list(range(21)), "clips of 10 frames begin at each of 30, up to the twentieth"
+    assert not np.allclose(found.features[-1], found.features[-2])
+
+
 def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So time limit and memory are those of one part, however long the video is."""
     clips = EvaluationClips(
@@ -228,18 +238,20 @@ def test_many_clips_of_a_video_are_read_in_parts(video: Path, monkeypatch: pytes
 def test_missing_clip_times_and_a_capped_number_of_clips_are_reported(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (clips_module, extract_to_file):
-        monkeypatch.setattr(module, "MOST_CLIPS", 5)
+    monkeypatch.setattr(clips_module, "MOST_CLIPS", 5)
     folder = tmp_path / "frames"
     folder.mkdir()
     for number, picture in enumerate(numbered_frames(4)):
         Image.fromarray(picture).save(folder / f"{number:05d}.png")
-    for source, every, expected in (
-        (folder, 0.25, "no effect; --windows 3 clips are taken of each"),
-        (video, 0.4, ""),
-        (video, 0.2, "1 video reaches the limit of"),
+    for source, every, per_clip, expected in (
+        (folder, 0.25, True, "no effect; --windows 3 clips are taken of each"),
+        (folder, 0.25, False, "no effect; --windows 3 clips are taken of each"),
+        (video, 0.4, True, ""),
+        (video, 0.2, True, "1 video reaches the limit of"),
+        (video, 0.2, False, "1 video reaches the limit of"),
     ):
-        extract(config(source, tmp_path / f"{source.stem}{every}.npz", per_clip=True, every=every))
+        out = tmp_path / f"{source.stem}{every}{per_clip}.npz"
+        extract(config(source, out, per_clip=per_clip, every=every))
         output = capsys.readouterr().err
         assert expected in output
         assert ("has no effect" in output, "reaches the limit" in output) == (

@@ -206,7 +206,8 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     A sample is a dict: ``index``; ``clips`` (windows * crops, T, S, S, C), or None if the video cannot be
     read; ``seconds`` (windows * crops, 2), when a clip begins and ends, NaN if not requested or if the
-    video has no times; ``bad``, a list of at most one :class:`~dsm.video.source.BadVideo`;
+    video has no times; ``cut_short``, whether clips are farther apart than ``every``, because there would be
+    too many; ``bad``, a list of at most one :class:`~dsm.video.source.BadVideo`;
     ``damaged``, the same, for a video read with frames missing.
 
     Args:
@@ -260,7 +261,13 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         seconds = np.repeat(_seconds(windows, times), self.crops, axis=0)
         clips = self._cut(index, windows)
         damaged = self.state.damage(index, self.reader.damage(index))
-        return {"index": index, "clips": clips, "seconds": seconds, "bad": [], "damaged": damaged}
+        cut_short = False
+        if self.every and times is not None:
+            cut_short = len(windows) == MOST_CLIPS or self._step(index, times) > self.every
+        return {
+            "index": index, "clips": clips, "seconds": seconds, "cut_short": cut_short, "bad": [],
+            "damaged": damaged,
+        }  # fmt: skip
 
     def pieces(self, index: int, pixels: int) -> Iterator[Tensor]:
         """The clips of a video as in its sample, but a few at a time: (clips * crops, T, S, S, C) each.
@@ -291,13 +298,17 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         video = self.reader.video(index)
         times = self.reader.times(index) if self.timed else None
         if self.every and times is not None:
-            step = max(self.every, shown_seconds(video, times) / MOST_CLIPS)
+            step = self._step(index, times)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
             if len(windows) > MOST_CLIPS:  # every part gets a clip, and there may be very many parts
                 windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
         else:
             windows = uniform_windows(video, clip.frames_to_read, clip.stride, self.windows)
         return windows, times
+
+    def _step(self, index: int, times: NDArray[np.float64]) -> float:
+        """Seconds between the starts of a video's clips: more than ``every`` if there would be too many."""
+        return max(self.every, shown_seconds(self.reader.video(index), times) / MOST_CLIPS)
 
     def around(self, index: int, moment: float) -> Tensor:
         """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).
@@ -346,8 +357,8 @@ def collate_clips(samples: list[Any]) -> Any:
 
     Returns:
         A dict: ``index`` and ``counts``, lists of the videos that were read and their numbers of clips;
-        ``clips`` (sum of counts, T, S, S, C) or None if none were read; ``seconds``; ``bad`` and
-        ``damaged`` of all. Or the first error that concerns more than one video.
+        ``clips`` (sum of counts, T, S, S, C) or None if none were read; ``seconds``; ``cut_short``, a list
+        of videos; ``bad`` and ``damaged`` of all. Or the first error that concerns more than one video.
     """
     for sample in samples:
         if isinstance(sample, UserError):
@@ -358,6 +369,7 @@ def collate_clips(samples: list[Any]) -> Any:
         "counts": [len(sample["clips"]) for sample in read],
         "clips": torch.cat([sample["clips"] for sample in read]) if read else None,
         "seconds": np.concatenate([sample["seconds"] for sample in read]) if read else None,
+        "cut_short": [sample["index"] for sample in read if sample["cut_short"]],
         "bad": [video for sample in samples for video in sample["bad"]],
         "damaged": [video for sample in samples for video in sample["damaged"]],
     }

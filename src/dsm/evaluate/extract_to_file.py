@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dsm.data.clips import MOST_CLIPS, EvaluationClips, collate_clips
+from dsm.data.clips import EvaluationClips, collate_clips
 from dsm.data.file_marks import BY_URL, marks_of, replaced
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import Batches, InTurn, batched
@@ -58,6 +58,10 @@ class Part:
     """(rows, 2): start and end of each clip in seconds; None if rows are videos."""
     bad: list[BadVideo]
     """Unreadable videos, and those with lost frames, with the verdict ``damaged``."""
+    untimed: Sequence[int] = ()
+    """With ``every``: videos without frame times."""
+    cut_short: Sequence[int] = ()
+    """With ``every``: videos whose clips are farther apart, because there would be too many."""
     marks: Sequence[str] = ()
     """Of the files of all its videos, before they were read (``data/file_marks.py``)."""
 
@@ -70,7 +74,7 @@ class Extracted:
     dim: int
     bad: list[Verdict]
     untimed: int = 0
-    """Number of videos without frame times, if rows are clips."""
+    """Number of videos without frame times, if clips are asked for every few seconds."""
     cut_short: int = 0
     """Number of videos cut short at the maximum number of clips."""
     damaged: Sequence[Verdict] = ()
@@ -86,12 +90,15 @@ def together(parts: Sequence[Part]) -> Part:
         np.concatenate([part.index for part in full]),
         np.concatenate(seconds) if seconds else None,
         [video for part in parts for video in part.bad],
+        [video for part in parts for video in part.untimed],
+        [video for part in parts for video in part.cut_short],
     )
 
 
 def save_part(file: Path, part: Part) -> None:
     """Write a part, whole or not at all."""
-    arrays: dict[str, Any] = {"features": part.features, "index": part.index, "marks": np.array(part.marks)}
+    arrays: dict[str, Any] = {"features": part.features, "index": part.index}
+    arrays |= {name: np.array(getattr(part, name)) for name in ("untimed", "cut_short", "marks")}
     if part.seconds is not None:
         arrays["seconds"] = part.seconds
     bad = np.array(json.dumps([asdict(video) for video in part.bad]))
@@ -122,10 +129,12 @@ def join(
         UserError: no video could be read.
     """
     indices, seconds, bad, dim = [], [], [], 0
-    marks: list[str] = []
+    untimed, cut_short, marks = 0, 0, list[str]()
     for file in files:
         with np.load(file, allow_pickle=False) as part:
             indices.append(part["index"])
+            untimed += len(part["untimed"])
+            cut_short += len(part["cut_short"])
             marks += part["marks"].tolist()
             if "seconds" in part.files:
                 seconds.append(part["seconds"])
@@ -148,8 +157,6 @@ def join(
     save_left_out(out.with_name(out.name + LEFT_OUT), verdicts)
     # Last: the file marks the extraction as finished.
     write_features(out, about, _rows(files, size, len(videos), dim) if bare else _read(files))
-    untimed = len(np.unique(index[np.isnan(times[:, 0])])) if times is not None else 0
-    cut_short = int(np.sum(np.unique(index, return_counts=True)[1] >= MOST_CLIPS))
     return Extracted(rows, dim, verdicts, untimed, cut_short, damaged)
 
 
@@ -319,13 +326,16 @@ def _part_of(
             for some in batch["clips"].split(at_once)
         ]
     )
-    seconds = batch["seconds"]
+    seconds, cut_short = batch["seconds"], batch["cut_short"]
+    firsts = np.cumsum([0, *counts[:-1]])
+    untimed = index[np.isnan(seconds[firsts, 0])].tolist() if settings.every else []
     if settings.crops > 1:  # crops of one clip are one row
         rows = rows.reshape(-1, settings.crops, rows.shape[1]).mean(1)
         seconds, counts = seconds[:: settings.crops], [count // settings.crops for count in counts]
+    bad = batch["bad"] + batch["damaged"]
     if settings.per_clip:
-        return Part(rows, np.repeat(index, counts), seconds, batch["bad"] + batch["damaged"])
-    return Part(means(rows, counts), index, None, batch["bad"] + batch["damaged"])
+        return Part(rows, np.repeat(index, counts), seconds, bad, untimed, cut_short)
+    return Part(means(rows, counts), index, None, bad, untimed, cut_short)
 
 
 def extraction_of(

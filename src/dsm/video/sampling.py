@@ -125,6 +125,8 @@ def uniform_windows(video: Video, frames: int, stride: int, windows: int) -> Ind
 def timed_windows(video: Video, frames: int, stride: int, times: Times, every: float) -> Indices:
     """Clips that start every ``every`` seconds; one that would end after its part is moved to end with it.
 
+    No two clips of a part start with the same frame.
+
     Args:
         times: (total,) when each frame is shown, in seconds from the first.
 
@@ -136,7 +138,7 @@ def timed_windows(video: Video, frames: int, stride: int, times: Times, every: f
         shown = times[begin:stop] - times[begin]
         begins = np.arange(max(math.ceil(shown[-1] / every), 1)) * every
         last = max(stop - begin - span(frames, stride), 0)
-        starts.append(begin + np.minimum(np.searchsorted(shown, begins - 1e-6), last))
+        starts.append(begin + np.unique(np.minimum(np.searchsorted(shown, begins - 1e-6), last)))
     return clips_from(np.concatenate(starts), video, frames, stride)
 
 
