@@ -68,6 +68,7 @@ def test_tokens_are_extracted_and_probed(scenes: Path, tmp_path: Path) -> None:
     # All 8 tokens of 4 frames of 32 x 32 pixels, whose mean is this model's feature.
     whole = means_of_tokens(tokens).features
     assert np.allclose(whole, load_features(tmp_path / "mean.npz").features, atol=1e-5)
+    assert tokens.meta["encoder"] == load_features(tmp_path / "mean.npz").meta["encoder"], "it is the same"
     result = probe(train=tmp_path / "train.npz", test=tmp_path / "test.npz", out=tmp_path / "p")
     assert {row.metric for row in result.rows} >= {
         "linear_probe",

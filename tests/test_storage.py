@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -458,3 +460,25 @@ def test_other_tools_read_the_shards(packed: Path) -> None:
         grey = read_frames(listed.file(place), range(len(planes)))[:, 0, 0, 0]
         luma = planes[:, 0, 0].astype(float)
         assert np.abs((luma - 16) * 255 / 219 - grey).max() <= 2
+
+
+def test_an_object_without_a_version_is_fetched_again_by_the_next_process(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size alone does not tell that it is the same."""
+    monkeypatch.setattr("dsm.storage.http._version", lambda headers: "")
+    url, file = f"{store.url}/a.bin", folder / "a.bin"
+    file.write_bytes(b"A" * 1000)
+    assert objects.read_bytes(url) == b"A" * 1000
+    file.write_bytes(b"B" * 1000)
+    assert objects.read_bytes(url) == b"A" * 1000, "a process, and its children, read one version"
+    line = (
+        "import sys; from dsm.storage import http, objects; http._version = lambda headers: ''; "
+        "print(objects.read_bytes(sys.argv[1])[:1])"
+    )
+    own = {name: value for name, value in os.environ.items() if name != cache.OWN}
+    for environment, letter in ((dict(os.environ), "A"), (own, "B")):
+        done = subprocess.run(
+            [sys.executable, "-c", line, url], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == f"b'{letter}'"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.features import Features, same_encoder
 from dsm.evaluate.probe import need_classes
 
 EPOCHS = 60
@@ -103,13 +103,15 @@ def attentive_probe(train: Features, tests: Sequence[Features]) -> list[NDArray[
         For each test, (n,): whether each video's label was predicted.
 
     Raises:
-        UserError: a file does not hold tokens, dimensions differ, or the videos to train on have fewer than
-            two labels, or no label.
+        UserError: a file does not hold tokens, dimensions or encoders differ, or the videos to train on have
+            fewer than two labels, or no label.
     """
     need_classes(train)
     inside = in_tokens(train)
     if inside is None:
         raise UserError("an attentive probe needs tokens: `dsm extract --tokens 64` writes them.")
+    for test in tests:
+        same_encoder(train, test, ("train", "test"))
     known, labels = np.unique(train.labels, return_inverse=True)
     axes = (0, 1)
     mean, std = inside.mean(axes), inside.std(axes) + 1e-6
@@ -132,7 +134,6 @@ def attentive_probe(train: Features, tests: Sequence[Features]) -> list[NDArray[
     model.eval()
     found = []
     for test in tests:
-        same_dimensions(train, test, ("train", "test"))
         tokens = in_tokens(test)
         if tokens is None or tokens.shape[1] != inside.shape[1]:
             raise UserError("the test features must have as many tokens as the training features.")

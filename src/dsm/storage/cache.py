@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ if CAN_LOCK:
 
 FOLDER, GB = "DSM_CACHE_FOLDER", "DSM_CACHE_GB"
 """Environment variables, so that worker processes use the same cache."""
+OWN = "DSM_CACHE_OWN"
+"""The same for a number drawn at random, which stands for the version of objects without one."""
 DEFAULT_GB = 20.0
 ENDING = ".object"
 FRESH = 60.0
@@ -47,6 +50,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dsm" / "objects"
 
 
+def forget_own() -> None:
+    """Fetch objects without a version again."""
+    os.environ[OWN] = secrets.token_hex()
+
+
 def cache_bytes() -> int:
     """The maximum size of the cache in bytes."""
     given = os.environ.get(GB) or DEFAULT_GB
@@ -60,8 +68,13 @@ def cache_bytes() -> int:
 
 
 def place_of(url: str, facts: Facts, part: int | None = None) -> Path:
-    """The file of an object, or of a part of it."""
-    identity = f"{url}\n{facts.version}\n{facts.size}"
+    """The file of an object, or of a part of it.
+
+    If the store tells no version, the file is of this process and its children: later the object may be
+    another of the same size.
+    """
+    version = facts.version or os.environ.setdefault(OWN, secrets.token_hex())
+    identity = f"{url}\n{version}\n{facts.size}"
     name = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
     return cache_folder() / f"{name}{'' if part is None else f'.{part:08d}'}{ENDING}"
 

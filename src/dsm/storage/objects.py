@@ -76,8 +76,9 @@ def forget(*paths: str | Path) -> None:
 
 
 def forget_all() -> None:
-    """Request the facts of all objects again."""
+    """Request the facts of all objects again, and the content of those without a version."""
     _known.clear()
+    cache.forget_own()
 
 
 def seconds_to_fetch(path: str | Path) -> float:
