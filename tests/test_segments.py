@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from dsm.cli import main
 from dsm.data.groups import read_groups
 from dsm.data.lists import needed, read_list
 from dsm.data.reading import Reader
-from dsm.data.settings import ClipConfig
+from dsm.data.settings import ClipConfig, Grouping
 from dsm.errors import UserError
+from dsm.evaluate.features import Features
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.segments import frames_between, segment_name, segment_of
@@ -132,3 +134,14 @@ def test_segments_of_a_file_stay_in_one_split(tmp_path: Path) -> None:
     assert not parts[0] & parts[1]
     (tmp_path / "groups.tsv").write_text("path\tgroup\nv/a.mp4\t1\nv/b.mp4\t1\n")
     assert read_groups(tmp_path / "groups.tsv", ["v/a.mp4#1-2", "v/b.mp4"]) == ["1", "1"]
+
+
+def test_segments_of_a_file_are_one_group_unless_groups_are_given() -> None:
+    paths = ["a.mp4#0-5", "a.mp4#5-10", "b.mp4#0-5", "c.mp4"]
+    assert Grouping().of(paths) == ["a.mp4", "a.mp4", "b.mp4", "c.mp4"]
+    assert Grouping(group_regex=r"#(\d)|c").of(paths) == ["0", "5", "0", "c"]
+    assert Grouping().of(["a.mp4", "b.mp4", "b.mp4"]) is None
+    features = Features(np.zeros((4, 2), np.float32), np.arange(4), paths, {"root": "/x"})
+    assert features.groups(Grouping()) == ["a.mp4", "a.mp4", "b.mp4", "c.mp4"]
+    clips = replace(features, times=np.zeros((4, 2), np.float32))
+    assert clips.groups(Grouping()) == ["a.mp4", "a.mp4", "b.mp4", "c.mp4"]

@@ -153,13 +153,19 @@ def find_groups(
     """Groups from a table or by a regular expression; None if neither is given.
 
     Args:
-        intervals: whether confidence intervals will resample them; a warning is given if they are too few.
+        intervals: whether confidence intervals will resample them: then segments of one file are a group if
+            none are given, and a warning is given if they are too few.
     """
     if file is not None and regex:
         raise UserError("--groups and --group-regex both define groups; give only one.")
-    if file is None and not regex:
-        return None
-    groups = read_groups(file, paths) if file is not None else groups_of(paths, regex)
+    if file is not None:
+        groups = read_groups(file, paths)
+    elif regex:
+        groups = groups_of(paths, regex)
+    else:
+        groups = [without_segment(path) for path in paths] if intervals else list(paths)
+        if groups == list(paths):
+            return None
     remark = remark_on(groups)
     if intervals and remark:
         note(remark)

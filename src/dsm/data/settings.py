@@ -81,8 +81,9 @@ class Grouping:
 
     groups: GroupsTable | None = None
     """Table (.tsv or .csv with a header; path first, group last) of videos that belong together: confidence
-    intervals resample whole groups, and no group is split between folds or lists. By default the clips or
-    segments of a video are a group (for `dsm data leaks`, UCF101's groups)."""
+    intervals resample whole groups, no group is split between folds or lists, and of an archive (`dsm explore
+    --against`) whole groups are set aside. By default the clips or segments of a video are a group (for `dsm
+    data leaks`, UCF101's groups)."""
     group_regex: str = ""
     """Regular expression that finds the group in a path, instead of a table."""
 
