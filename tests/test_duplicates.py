@@ -14,6 +14,7 @@ from dsm.cli.main import run
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.duplicates import find_duplicates, keep_one
+from dsm.evaluate.explore import duplicate_groups, explore
 from dsm.evaluate.feature_files import save_features
 from dsm.evaluate.features import Features
 from dsm.video.write import write_video
@@ -56,6 +57,26 @@ def test_cosines_are_of_features_less_their_mean() -> None:
     assert found[7, 4990] == pytest.approx(cosines[7, 4990], abs=1e-5)
     same = Features(np.ones((3, 4), np.float32), np.zeros(3, np.int64), ["a.mp4", "b.mp4", "c.mp4"])
     assert len(list(find_duplicates(same, 1))) == 3, "rows that all are the mean"
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_copies_are_found_though_most_videos_are_copies_of_one(share: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, 64))
+    copies = int(300 * share)
+    rows[:copies] = rows[0] + 0.02 * rng.normal(size=(copies, 64))
+    features = Features(rows.astype(np.float32), np.zeros(300, np.int64), [f"{i}.mp4" for i in range(300)])
+    expected = {(one, two) for two in range(copies) for one in range(two)}
+    assert {pair[:2] for pair in find_duplicates(features, 0.95)} == expected
+    found = explore(features.features, features.paths)
+    assert duplicate_groups(found.across, 0.95) == [list(range(copies))]
+
+
+def test_copies_have_a_cosine_of_one_whatever_rounding_does() -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 64)).astype(np.float32)
+    rows[50:] = rows[:50]
+    found = explore(rows, [f"{place}.mp4" for place in range(100)])
+    assert len(duplicate_groups(found.across, 1)) == 50
 
 
 @pytest.fixture
@@ -126,3 +147,7 @@ def test_a_list_without_features_is_refused_and_one_without_duplicates_stays(foo
     result = dsm.data.dedup(videos=twice, features=footage / "f.npz", out=footage / "b.txt")
     assert result.videos.paths == ["v/0.mp4", "v/0.mp4", "v/2.mp4"]
     assert result.groups == []
+    twice.write_text("v/6.mp4 0\nv/7.mp4 1\nv/6.mp4 0\nv/0.mp4 0\nv/7.mp4 2\n")
+    result = dsm.data.dedup(videos=twice, features=footage / "f.npz", out=footage / "c.txt")
+    assert result.videos.paths == ["v/6.mp4", "v/6.mp4", "v/0.mp4"], "both listings of 7 are left out"
+    assert [row for row, _ in result.groups[0].left_out] == [1, 4]

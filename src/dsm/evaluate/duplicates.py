@@ -1,16 +1,18 @@
 """Near-duplicates: pairs of rows with nearly the same features, and groups of which one row is kept.
 
 Cosines are taken after the mean of the unit features is subtracted, as in :mod:`dsm.evaluate.explore`:
-without that, most encoders give unrelated videos cosines above 0.95.
+without that, most encoders give unrelated videos cosines above 0.95. If most rows are copies of one video,
+the mean would be theirs, and what is left of them mere noise; so rows around the mean count as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
@@ -21,6 +23,8 @@ ROUNDING = 1e-6
 """How far below 1 rounding may lower the cosine of a row with its copy."""
 AT_THE_MEAN = 1e-3
 """If a unit row minus the mean is shorter than this, it is rounding, and the row is compared uncentred."""
+CORE = 0.1
+"""Rows lie around the mean if their squared distance from it is at most this share of the average."""
 MOST_PAIRS = 1_000_000
 Pair = tuple[int, int, float]
 
@@ -33,11 +37,11 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[Pair]:
     videos = features.video_numbers()
     count = len(features)
     blocks = range(0, count, BLOCK)
-    mean = sum(_unit(features, first).sum(0, dtype=np.float64) for first in blocks) / max(count, 1)
+    mean = centre_of(lambda: (_unit(features, first) for first in blocks))
 
     def centred(first: int) -> torch.Tensor:
         rows = _unit(features, first)
-        rest = rows - np.asarray(mean, np.float32)
+        rest = rows - mean
         whole = np.linalg.norm(rest, axis=1, keepdims=True) < AT_THE_MEAN
         return torch.from_numpy(np.where(whole, rows, unit_rows(rest)))
 
@@ -50,6 +54,29 @@ def find_duplicates(features: Features, threshold: float) -> Iterator[Pair]:
                 a, b = first + row, second + column
                 if a < b and videos[a] != videos[b]:
                     yield a, b, float(cosines[row, column])
+
+
+def centre_of(blocks: Callable[[], Iterable[Matrix]]) -> Matrix:
+    """The mean (d,) of unit rows that come in blocks (rows, d); rows around the mean count as one."""
+
+    def mean_of(chosen: Callable[[Matrix], NDArray[np.bool_]]) -> tuple[NDArray[np.float64], int]:
+        parts = [
+            (block[own].sum(0, dtype=np.float64), own.sum()) for block in blocks() for own in [chosen(block)]
+        ]
+        count = int(sum(number for _, number in parts))
+        return np.asarray(sum(total for total, _ in parts)) / max(count, 1), count
+
+    mean, count = mean_of(lambda block: np.ones(len(block), bool))
+    average = sum(_squared(block, mean).sum() for block in blocks()) / max(count, 1)
+    core, inside = mean_of(lambda block: _squared(block, mean) <= CORE * average)
+    if inside > 1:
+        mean = (count * mean - (inside - 1) * core) / (count - inside + 1)
+    return np.asarray(mean, np.float32)
+
+
+def _squared(rows: Matrix, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The squared distance (n,) of rows from a mean."""
+    return np.asarray(np.square(rows - mean).sum(1))
 
 
 def _unit(features: Features, first: int) -> Matrix:

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 from sklearn.decomposition import PCA
 
+from dsm.evaluate.duplicates import BLOCK, ROUNDING, centre_of
 from dsm.evaluate.embedding import plane
 from dsm.evaluate.nearest import Ids, Matrix, Neighbours, nearest, unit_rows
 from dsm.intervals import Interval, share_interval
@@ -55,9 +56,9 @@ class Explored:
 
 
 def centred(features: Matrix) -> Matrix:
-    """Unit features (n, d) minus their mean."""
+    """Unit features (n, d) minus their mean, see :func:`~dsm.evaluate.duplicates.centre_of`."""
     rows = unit_rows(np.asarray(features, np.float32))
-    return np.asarray(rows - rows.mean(0), np.float32)
+    return rows - centre_of(lambda: (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)))
 
 
 def evened(rows: Matrix) -> Matrix:
@@ -203,7 +204,7 @@ def rarest_of_groups(
 
 def duplicate_groups(across: Neighbours, threshold: float) -> list[list[int]]:
     """Groups of rows of different videos that are linked by a cosine of at least ``threshold``."""
-    rows, columns = np.nonzero((across.similarities >= threshold) & (across.places >= 0))
+    rows, columns = np.nonzero((across.similarities >= threshold - ROUNDING) & (across.places >= 0))
     return linked(len(across.places), rows, across.places[rows, columns])
 
 

@@ -42,11 +42,12 @@ def dedup(config: DedupConfig) -> DedupResult:
     features = load_features(config.features)
     features.need_videos(config.features, "dedup compares videos")
     rows = _rows_of(videos, features, config)
-    known = np.flatnonzero(rows >= 0)
+    again = _listed_again(rows)
+    known = np.array([place for place in np.flatnonzero(rows >= 0).tolist() if place not in again], np.int64)
     pairs = all_pairs(features.part(rows[known]), config.threshold)
     pairs = [(int(known[one]), int(known[two]), cosine) for one, two, cosine in pairs]
     order = _by_worth(videos, features, rows, sorted({row for pair in pairs for row in pair[:2]}))
-    groups = keep_one(pairs, order)
+    groups = [_with_repeats(group, again) for group in keep_one(pairs, order)]
     left_out = {row for group in groups for row, _ in group.left_out}
     kept = np.array([place for place in range(len(videos)) if place not in left_out], np.int64)
     carry_classes(videos, config.out.parent)
@@ -78,8 +79,6 @@ def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.n
         rows = np.array([row_of.get(path, -1) for path in ours], np.int64)
         if (rows >= 0).any():
             break
-    twice = np.ones(len(rows), bool)
-    twice[np.unique(rows, return_index=True)[1]] = False
     if (rows < 0).all():
         raise UserError(
             f"{config.features}: has features of no video of {config.videos}; extract features of that list, "
@@ -87,8 +86,24 @@ def _rows_of(videos: VideoList, features: Features, config: DedupConfig) -> np.n
         )
     if lacking := [videos.paths[place] for place in places if rows[place] < 0]:
         warn(f"{many(len(lacking), 'video has', 'videos have')} no features; kept: {some(lacking)}.")
-    rows[twice & (rows >= 0)] = -1  # a video listed twice is not its own duplicate
     return rows
+
+
+def _listed_again(rows: np.ndarray) -> dict[int, int]:
+    """Positions of videos that the list has named before, and where: none is its own duplicate."""
+    first: dict[int, int] = {}
+    known = ((place, row) for place, row in enumerate(rows.tolist()) if row >= 0)
+    return {place: first[row] for place, row in known if first.setdefault(row, place) != place}
+
+
+def _with_repeats(group: Kept, again: dict[int, int]) -> Kept:
+    """A group in which a video that is left out is so wherever the list names it."""
+    left_out = [
+        (place, cosine)
+        for row, cosine in group.left_out
+        for place in (row, *(place for place, first in again.items() if first == row))
+    ]
+    return Kept(group.row, left_out)
 
 
 def _by_worth(videos: VideoList, features: Features, rows: np.ndarray, places: Sequence[int]) -> list[int]:
