@@ -176,6 +176,7 @@ def test_videos_without_labels_are_mapped_by_their_folders(
         (["alike.npz"], "all videos have the label 0"),
         (["dsm.npz", "one.npz"], "holds different videos than"),
         (["dsm.npz", "--gallery", "narrow.npz"], "dimensions"),
+        (["other.npz", "--gallery", "another.npz"], "extracted with other weights"),
         (["dsm.npz", "--colour", "places.tsv"], "must have the form NAME=TABLE"),
         (["dsm.npz", "--gallery", "dsm.npz", "dsm.npz"], "each needs its own"),
     ],
@@ -185,6 +186,8 @@ def test_wrong_input_raises_one_sentence(files: Path, tmp_path: Path, flags: lis
     save_features(files / "one.npz", Features(whole.features[:2], np.array([0, 1]), whole.paths[:2]))
     save_features(files / "alike.npz", Features(whole.features, 0 * whole.labels, whole.paths))
     save_features(files / "narrow.npz", Features(whole.features[:, :4].copy(), whole.labels, whole.paths))
+    for name in ("other", "another"):
+        save_features(files / f"{name}.npz", replace(whole, meta={"encoder": name}))
     named = [str(files / flag) if flag.endswith(".npz") else flag for flag in flags]
     with pytest.raises(UserError, match=message):
         run(["embed", *named, "--out", str(tmp_path / "out")])

@@ -6,6 +6,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 from dsm.data.lists import read_list
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError
+from dsm.evaluate.attentive import attentive_probe
 from dsm.evaluate.extract import extract_features
 from dsm.evaluate.feature_files import load_features, save_features, write_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.probe import linear_probe
-from dsm.evaluate.retrieval import retrieve
+from dsm.evaluate.retrieval import knn_probe, retrieve
 from dsm.intervals import spread_of
 from dsm.models.zoo import create_model
 from dsm.runs.results import share
@@ -64,6 +66,14 @@ def test_ties_go_to_the_earlier_video() -> None:
 def test_wrong_features_are_named() -> None:
     with pytest.raises(UserError, match="6 and 5 dimensions"):
         retrieve(made_features(3), made_features(3, dim=5))
+    one, two = (replace(made_features(3), meta={"encoder": name}) for name in ("one", "two"))
+    for compare in (retrieve, knn_probe, lambda *both: linear_probe(both[0], both[1:])):
+        with pytest.raises(UserError, match="extracted with other weights"):
+            compare(one, two)
+        compare(one, made_features(3))  # which does not tell, as if imported
+    tokens = [replace(of, meta=of.meta | {"tokens": 2}) for of in (one, two)]
+    with pytest.raises(UserError, match="extracted with other weights"):
+        attentive_probe(tokens[0], tokens[1:])
     unlabelled = Features(np.ones((2, 6), np.float32), np.array([-1, -1]), ["a", "b"])
     assert not retrieve(made_features(3), unlabelled).right.any(), "without a label nothing is right"
     assert not retrieve(unlabelled, unlabelled).right.any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from warm_dsm import dsm, run_line
 from dsm.cli import main
 from dsm.data import clips as clips_module
 from dsm.data.clips import EvaluationClips
+from dsm.data.file_marks import marks_of, replaced
 from dsm.data.folders import find_list
 from dsm.data.lists import read_list, unlabelled, write_list
 from dsm.data.settings import ClipChanges, ClipConfig
@@ -371,6 +373,10 @@ def test_a_part_is_computed_again_if_one_of_its_files_was_replaced(
         with pytest.raises(KeyboardInterrupt):
             extract(config(videos, out))
     shutil.copy(scenes / names[30], videos / "05.mp4")
+    before = marks_of(find_list(videos))
+    os.utime(videos / "02.mp4", (1, 1))  # as in a copy on another machine
+    assert replaced(before, marks_of(find_list(videos))) == [2]
+    assert replaced(before, marks_of(find_list(videos)), by_size=True) == []
     extract(config(videos, out))
     extract(config(videos, tmp_path / "fresh.npz"))
     found, fresh = load_features(out), load_features(tmp_path / "fresh.npz")

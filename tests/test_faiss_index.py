@@ -170,6 +170,15 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             open_archive([one, other])
+    clips = [
+        save(tmp_path / f"{frames}{crops}.npz", made(20), clip={"frames": frames, "stride": 2}, crops=crops)
+        for frames, crops in ((8, 1), (16, 1), (8, 3))
+    ]
+    with pytest.raises(UserError, match="--frames 8 and 16"):
+        open_archive(clips[:2])
+    with pytest.raises(UserError, match="--crops 1 and 3"):
+        open_archive(clips[::2])
+    assert len(open_archive([one, clips[0]]).features) == 40, "one does not tell"
 
 
 def test_paths_of_several_files_lead_to_their_own_folders(tmp_path: Path) -> None:

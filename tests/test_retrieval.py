@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
+from dsm.cli.main import run
 from dsm.evaluate import nearest as nearest_module
+from dsm.evaluate.feature_files import save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import nearest, unit_rows
 from dsm.evaluate.retrieval import average_precision, chance, kept_apart, retrieve
+from dsm.runs.results import read_results
 
 
 def rows(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:
@@ -158,3 +162,12 @@ def test_a_video_is_the_same_by_its_relative_and_by_its_absolute_path() -> None:
     relative = Features(rows, np.zeros(2), ["a.mp4", "s3://b/c.mp4"], {"root": "/v"})
     absolute = replace(relative, paths=["/v/a.mp4", "s3://b/c.mp4"])
     assert relative.identities() == absolute.identities() == ["/v/a.mp4", "s3://b/c.mp4"]
+
+
+def test_without_labels_and_without_any_neighbour_there_is_no_number(tmp_path: Path) -> None:
+    """Clips of a single video are never neighbours of each other."""
+    alone = Features(rows(4), np.full(4, -1), ["a.mp4"] * 4, {"root": "/x"}, np.zeros((4, 2), np.float32))
+    save_features(tmp_path / "f.npz", alone)
+    words = ["retrieve", "--gallery", str(tmp_path / "f.npz"), "--queries", str(tmp_path / "f.npz")]
+    run([*words, "--out", str(tmp_path / "out"), "--shown", "0", "--group-regex", "a"])
+    assert read_results(tmp_path / "out" / "results.json") == []

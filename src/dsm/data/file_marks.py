@@ -14,11 +14,11 @@ from dsm.video.segments import file_of
 
 MISSING, BY_URL = "-", "?"
 """Marks of a file that is not there, and of an object by URL, which would cost a request each."""
-_DIGITS = 8
+_DIGITS = 6
 
 
 def marks_of(videos: VideoList) -> list[str]:
-    """(n,), a mark of each video's file: a hash of its size and time of change.
+    """(n,), a mark of each video's file: hashes of its size and of its time of change.
 
     A segment has the mark of its file, a video in a pack that of its shard, a folder of frames its own.
     """
@@ -41,10 +41,16 @@ def _mark_of(file: Path) -> str:
         facts = facts_of(file)
     except OSError:
         return MISSING
-    return hashlib.sha256(f"{facts.size} {facts.version}".encode()).hexdigest()[:_DIGITS]
+    return "".join(hashlib.sha256(str(fact).encode()).hexdigest()[:_DIGITS] for fact in facts)
 
 
-def replaced(before: Sequence[str], now: Sequence[str]) -> list[int]:
-    """The positions of files that have another mark now; files that are not there now do not count."""
+def replaced(before: Sequence[str], now: Sequence[str], *, by_size: bool = False) -> list[int]:
+    """The positions of files that have another mark now; files that are not there now do not count.
+
+    Args:
+        by_size: ignore the time of change, which differs in a copy of the same files on another machine.
+    """
+    kept = _DIGITS if by_size else None
     pairs = enumerate(zip(before, now, strict=True))
-    return [place for place, (one, two) in pairs if two not in (MISSING, BY_URL, one)]
+    there = ((place, one, two) for place, (one, two) in pairs if two not in (MISSING, BY_URL))
+    return [place for place, one, two in there if one[:kept] != two[:kept]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dsm.errors import UserError
 from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import BELOW, Features, numbered_alike, same_encoder
+from dsm.evaluate.features import BELOW, Features, numbered_alike, same_clips, same_encoder
 from dsm.evaluate.nearest import Matrix
 from dsm.evaluate.settings import EngineName
 from dsm.urls import named
@@ -91,6 +91,8 @@ def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
     if root is not None:
         loaded = [one.rooted(root) for one in loaded]
     names = list(map(str, files))
+    for name, one in zip(names, loaded, strict=True):
+        one.need_pooled(name, "dsm search")
     for name, one in zip(names[1:], loaded[1:], strict=True):
         _need_alike(loaded[0], one, (names[0], name))
     counts = list(map(len, loaded))
@@ -102,6 +104,7 @@ def open_archive(files: Sequence[Path], root: Path | None = None) -> Archive:
 
 def _need_alike(one: Features, two: Features, names: tuple[str, str]) -> None:
     same_encoder(one, two, names)
+    same_clips(one, two, names)
     if ("root" in one.meta) != ("root" in two.meta):
         raise UserError(f"{names[0]} and {names[1]}: only one names the folder of its videos; give --root.")
     if (one.times is None) != (two.times is None):

@@ -3,7 +3,7 @@
 A list is divided into parts of a few videos. Each finished part is a small file in ``OUT.parts``; at the end
 the parts are joined into one file, row by row, and removed. The result does not depend on which process or
 call computed a part: the same videos always go through the network together. A part keeps marks of its files;
-if one was replaced when the extraction continues, the part is computed again.
+if one has another size when the extraction continues, the part is computed again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dsm.data.settings import ClipConfig
 from dsm.devices import reading_workers
 from dsm.distributed import is_first, make_fabric, wait_for_all
 from dsm.errors import UserError
+from dsm.evaluate.attentive import Tokens
 from dsm.evaluate.extract import as_array, means, to_input
 from dsm.evaluate.feature_files import check_suffix, write_features
 from dsm.evaluate.features import Features
@@ -259,12 +260,12 @@ def extract_to_file(
 
 
 def _is_current(file: Path, marks: Sequence[str]) -> bool:
-    """Whether a part is intact, and none of its videos was replaced since."""
+    """Whether a part is intact, and no file of its videos has another size since."""
     if not is_intact_zip(file):
         return False
     with np.load(file, allow_pickle=False) as part:
         before = part["marks"].tolist() if "marks" in part.files else []
-    return len(before) == len(marks) and not replaced(before, marks)
+    return len(before) == len(marks) and not replaced(before, marks, by_size=True)
 
 
 def parts_of(out: Path) -> Path:
@@ -343,7 +344,8 @@ def extraction_of(
 ) -> dict[str, Any]:
     """What the rows of an extraction depend on: encoder, list, clips and settings, as JSON types."""
     # Identify the encoder by what it computes, not its name: a run's weights change while it trains.
-    made_by = {"encoder": digest(encoder), "list": videos.digest(), "clip": asdict(clip)}
+    inner = encoder.encoder if isinstance(encoder, Tokens) else encoder
+    made_by = {"encoder": digest(inner), "list": videos.digest(), "clip": asdict(clip)}
     return made_by | lasting(settings)
 
 

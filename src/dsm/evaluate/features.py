@@ -76,7 +76,8 @@ class Features:
         return begin, end
 
     def groups(self, grouping: Grouping) -> list[str] | None:
-        """The group of each row, from a table or a regular expression; by default, the video of each clip.
+        """The group of each row, from a table or a regular expression; by default, the video of each clip, or
+        the file of each segment.
 
         None if every row is its own group.
         """
@@ -92,6 +93,14 @@ class Features:
         """Raise UserError if the rows of this file are clips."""
         if self.times is not None:
             raise UserError(f"{file}: holds features of clips, but {why}; extract without --per-clip.")
+
+    def need_pooled(self, name: str | Path, what: str) -> None:
+        """Raise UserError if the rows are tokens, on behalf of ``what``; ``name`` names the features."""
+        if self.meta.get("tokens"):
+            raise UserError(
+                f"{name}: holds tokens, for the attentive probe, but {what} needs features; extract without "
+                "--tokens."
+            )
 
     def need_labels(self, name: str) -> None:
         """Raise UserError if a label is missing; ``name`` names the features."""
@@ -154,8 +163,41 @@ def same_encoder(one: Features, two: Features, names: tuple[str, str]) -> None:
     same_dimensions(one, two, names)
     if len({str(part.meta["encoder"]) for part in (one, two) if "encoder" in part.meta}) > 1:
         raise UserError(
-            f"{names[1]}: was extracted with other weights than {names[0]}; use the same for both."
+            f"{names[0]} and {names[1]}: one was extracted with other weights than the other, so their "
+            "features cannot be compared; extract both with the same weights."
         )
+
+
+def same_clips(one: Features, two: Features, names: tuple[str, str], *, spread: bool = False) -> None:
+    """Raise UserError where features are known to be of clips of other shape or crops.
+
+    Args:
+        spread: also compare how many clips there are of each video, and whether each has its own row.
+    """
+    if spread and (one.times is None) != (two.times is None):
+        raise UserError(
+            f"{names[0]} and {names[1]}: one has features of clips (--per-clip), the other of videos; "
+            "extract both in the same way."
+        )
+    of_each = [
+        {**_settings(part.meta.get("clip")), "crops": part.meta.get("crops")}
+        | ({"every": part.meta.get("every"), "windows": part.meta.get("windows")} if spread else {})
+        for part in (one, two)
+    ]
+    if of_each[0].get("every"):  # then the number of windows counts only for videos without times
+        of_each[0].pop("windows", None)
+    for name, value in of_each[0].items():
+        other = of_each[1].get(name)
+        if value is not None and other is not None and value != other:
+            raise UserError(
+                f"{names[0]} and {names[1]}: were extracted with --{name} {value} and {other}, so their "
+                "features cannot be compared; extract both in the same way."
+            )
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """A dictionary of settings in metadata; empty if there is none."""
+    return dict(value) if isinstance(value, dict) else {}
 
 
 BELOW = "below"

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from dsm.errors import UserError
-from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.features import Features, same_encoder
 from dsm.models.heads import Classifier
 from dsm.models.weights import LoadedEncoder
 from dsm.terminal import note
@@ -46,10 +46,11 @@ def linear_probe(
         For each test, (n,): whether each video's label was predicted.
 
     Raises:
-        UserError: the training features have fewer than two labels or unlabelled rows, or dimensions differ.
+        UserError: the training features have fewer than two labels or unlabelled rows, or dimensions or
+            encoders differ.
     """
     for test in tests:
-        same_dimensions(train, test, ("train", "test"))
+        same_encoder(train, test, ("train", "test"))
     model = fit_probe(train, strength=strength)
     return [model.predict(test.features) == test.labels for test in tests]
 

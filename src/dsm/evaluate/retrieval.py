@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.evaluate.features import Features, same_dimensions
+from dsm.evaluate.features import Features, same_encoder
 from dsm.evaluate.nearest import Ids, cosines, nearest, unit_rows
 from dsm.runs.results import Row, share
 
@@ -49,9 +49,9 @@ def retrieve(
             query's own video.
 
     Raises:
-        UserError: the two do not have the same dimensions.
+        UserError: the two do not have the same dimensions, or are of different encoders.
     """
-    same_dimensions(gallery, queries, ("gallery", "queries"))
+    same_encoder(gallery, queries, ("gallery", "queries"))
     apart = kept_apart(gallery, queries) if apart is None else apart
     near = nearest(gallery.features, queries.features, k, apart=apart)
     right = (gallery.labels[near.places] == queries.labels[:, None]) & (queries.labels[:, None] >= 0)
@@ -158,7 +158,7 @@ def knn_probe(
         (n,): whether each test video's label got the most votes; False if it has no neighbour.
     """
     train.need_labels("training features")
-    same_dimensions(train, test, ("train", "test"))
+    same_encoder(train, test, ("train", "test"))
     near = nearest(train.features, test.features, k, apart=apart)
     exists = near.places >= 0
     classes = int(max(train.labels.max(), test.labels.max())) + 1

@@ -15,7 +15,7 @@ from dsm.data.groups import read_groups
 from dsm.errors import UserError
 from dsm.evaluate.embedding import NEIGHBOURS, Embedded, nearest_others, need_spread, numbers_of, plane
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import Features, label_names, numbered_alike, same_dimensions
+from dsm.evaluate.features import Features, label_names, numbered_alike, same_encoder
 from dsm.evaluate.retrieval import retrieve
 from dsm.evaluate.settings import MapName
 from dsm.pages.embedding import RIGHT, WRONG, draw_embeddings, number_table, write_embedding_page
@@ -96,7 +96,7 @@ def examine(
             rows += numbers_of(one, several, named=named, groups=groups)
             gallery = load_features(config.gallery[place]) if config.gallery else one
             gallery = numbered_alike(one, gallery, (run, "its gallery"))
-            same_dimensions(one, gallery, ("the videos", "the gallery"))
+            same_encoder(one, gallery, ("the videos", "the gallery"))
             ways = dict(namings)
             if one.labelled and gallery.labelled:
                 right = retrieve(gallery, one, 1).recall(1)

@@ -7,7 +7,7 @@ import numpy as np
 from dsm.errors import UserError
 from dsm.evaluate.attentive import attentive_probe, means_of_tokens
 from dsm.evaluate.feature_files import load_features
-from dsm.evaluate.features import Features, numbered_alike, same_dimensions
+from dsm.evaluate.features import Features, numbered_alike, same_encoder
 from dsm.evaluate.probe import choose_strength, fit_probe, linear_probe, need_classes
 from dsm.evaluate.retrieval import knn_probe
 from dsm.files import csv_text, write_text
@@ -81,7 +81,7 @@ def probe(config: ProbeConfig) -> Result:
 
 def _predict(config: ProbeConfig, train: Features, test: Features, strength: float, how: str) -> Result:
     """Write the linear probe's predictions for videos without labels, most confident first."""
-    same_dimensions(train, test, ("train", "test"))
+    same_encoder(train, test, ("train", "test"))
     model = fit_probe(train, strength=strength)
     probabilities = model.predict_proba(test.features)
     most = probabilities.max(1)

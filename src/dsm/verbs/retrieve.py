@@ -41,6 +41,8 @@ def retrieve(config: RetrieveConfig) -> Result:
     gallery = load_features(config.gallery)
     same = config.queries.exists() and config.queries.samefile(config.gallery)
     queries = gallery if same else load_features(config.queries)
+    gallery.need_pooled(config.gallery, "dsm retrieve")
+    queries.need_pooled(config.queries, "dsm retrieve")
     queries = numbered_alike(gallery, queries, (str(config.gallery), str(config.queries)))
     groups = queries.groups(config.grouping)
     across = None
@@ -98,7 +100,7 @@ def _without_labels(
     named: tuple[str, int, str], config: RetrieveConfig, of: tuple[Features, Features], retrieval: Retrieval
 ) -> list[Row]:
     """What needs no labels: the share of queries whose nearest neighbour is of their own group."""
-    if not config.grouping.given or config.across_groups:
+    if not config.grouping.given or config.across_groups or not retrieval.neighbours.shape[1]:
         return []
     of_gallery, own = (one.groups(config.grouping) for one in of)
     assert of_gallery is not None
