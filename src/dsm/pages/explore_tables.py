@@ -13,7 +13,7 @@ import numpy as np
 
 from dsm.data.cameras import clock
 from dsm.data.list_lines import UNKNOWN
-from dsm.data.lists import VideoList
+from dsm.data.lists import VideoList, listable
 from dsm.errors import UserError
 from dsm.evaluate.explore import NOISE, Explored
 from dsm.evaluate.footage import Footage
@@ -102,7 +102,7 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def labels_csv(labels: VideoList) -> str:
     """One line per labelled clip."""
     pairs = zip(labels.paths, labels.labels.tolist(), strict=True)
-    return csv_text([["path", "label"], *([path, labels.classes[label]] for path, label in pairs)])
+    return csv_text([["path", "label"], *([listable(path), labels.classes[label]] for path, label in pairs)])
 
 
 def rarest_csv(footage: Footage, found: Exploration) -> str:
