@@ -34,6 +34,7 @@ from dsm.evaluate.settings import ExtractSettings
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.models.settings import LoadSettings
 from dsm.pages.explore import write_explore_page
+from dsm.pages.explore_tables import labels_csv
 from dsm.pages.gallery import end_of
 from dsm.pages.template import PAGE_BYTES
 from dsm.runs.results import read_results
@@ -283,10 +284,12 @@ def test_the_command_writes_the_page_and_its_tables(footage: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("width", [390, 1200])
 def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_path: Path, width: int) -> None:
-    page = tmp_path / "explore.html"
-    run(["explore", str(footage / "made.npz"), "--out", str(page), "--root", str(footage / "videos")])
+    page, index = tmp_path / "explore.html", load_features(footage / "made.npz")
+    index.paths[9] = "#cam0/9.mp4"  # would be a comment in a list
+    save_features(tmp_path / "made.npz", index)
+    run(["explore", str(tmp_path / "made.npz"), "--out", str(page), "--root", str(footage / "videos")])
     script = """<script>
-    dsm.choose(7); dsm.choose(121); document.getElementById("name").value = 'odd, "one"';
+    dsm.choose(7); dsm.choose(9); dsm.choose(121); document.getElementById("name").value = 'odd, "one"';
     document.getElementById("give").click();
     const input = document.querySelector(".line[data-cluster] input");
     input.value = "walks"; input.onchange();
@@ -307,12 +310,17 @@ def test_clips_are_named_in_the_page_and_the_list_is_read(footage: Path, tmp_pat
     labels.write_text(written[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     videos = read_list(labels, footage / "videos")
     assert set(videos.classes) == {'odd, "one"', "walks"}
-    index = load_features(footage / "made.npz")
     odd = videos.classes.index('odd, "one"')
     assert {p for p, label in zip(videos.paths, videos.labels, strict=True) if label == odd} == {
-        index.paths[7], index.paths[121]
+        index.paths[7], "./#cam0/9.mp4", index.paths[121]
     }  # fmt: skip
     assert (videos.labels != odd).sum() >= EACH - 4
+
+
+def test_a_path_that_begins_with_a_mark_of_comments_stays_in_the_list(tmp_path: Path) -> None:
+    labels = VideoList(["#1.mp4", "b.mp4"], np.arange(2), np.full(2, -1), Path(), classes=("runs", "walks"))
+    (tmp_path / "labels.csv").write_text(labels_csv(labels))
+    assert list(read_list(tmp_path / "labels.csv").paths) == ["./#1.mp4", "b.mp4"]
 
 
 def test_a_named_cluster_keeps_its_clips_that_are_not_on_the_page(
@@ -433,6 +441,21 @@ def test_the_tables_never_go_into_the_footage(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="today is the footage"):
         run(["explore", str(tmp_path / "today"), "--weights", "none", "--out", str(tmp_path / "today.html")])
     assert not list((tmp_path / "today").iterdir())
+    (tmp_path / "today" / "a.mp4").touch()
+    for root, message in ((tmp_path / "today", "today is the footage"), (None, "today: holds other files")):
+        if root is None:
+            (tmp_path / "today" / "results.json").unlink()
+        else:  # as if earlier tables lay there
+            (tmp_path / "today" / "results.json").touch()
+        meta = {"root": str(root)} if root else {}
+        save_features(tmp_path / "today.npz", replace(made(), meta=meta))
+        with pytest.raises(UserError, match=message):
+            run(
+                ["explore", str(tmp_path / "today.npz"), "--out", str(tmp_path / "today.html"), "--overwrite"]
+            )
+    assert [file.name for file in (tmp_path / "today").iterdir()] == ["a.mp4"]
+    (tmp_path / "today" / "a.mp4").unlink()
+    run(["explore", str(tmp_path / "today.npz"), "--out", str(tmp_path / "today.html"), "--clips", "0"])
 
 
 def test_footage_is_extracted_once(scenes: Path, tmp_path: Path) -> None:
@@ -628,6 +651,47 @@ def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path
     save_features(tmp_path / "new.npz", replace(new, meta=meta | {"encoder": "two"}))
     with pytest.raises(UserError, match="extracted with other weights"):
         run([*words, "--overwrite"])
+
+
+@pytest.mark.parametrize(
+    ("archive", "new", "message"),
+    [
+        ({"clip": {"frames": 8, "size": 32}}, {"clip": {"frames": 16, "size": 32}}, "--frames 8 and 16"),
+        ({"clip": {"modality": "rgb"}}, {"clip": {"modality": "flow"}}, "--modality rgb and flow"),
+        ({"crops": 1}, {"crops": 3}, "--crops 1 and 3"),
+        ({"every": 1.0, "windows": 1}, {"every": 2.0, "windows": 3}, r"--every 1\.0 and 2\.0"),
+        ({"every": 0, "windows": 1}, {"every": 0, "windows": 3}, "--windows 1 and 3"),
+        ({}, {"times": True}, r"features of clips \(--per-clip\), the other of videos"),
+    ],
+)
+def test_new_footage_is_not_compared_with_an_archive_of_other_clips(
+    tmp_path: Path, archive: dict[str, Any], new: dict[str, Any], message: str
+) -> None:
+    times = np.zeros((len(made()), 2), np.float32) if new.pop("times", False) else None
+    save_features(tmp_path / "archive.npz", replace(made(1), meta=archive))
+    save_features(tmp_path / "new.npz", replace(made(2), meta=new, times=times))
+    words = ["explore", str(tmp_path / "new.npz"), "--against", str(tmp_path / "archive.npz")]
+    with pytest.raises(UserError, match=message):
+        run([*words, "--out", str(tmp_path / "new.html"), "--false-alarms", "0.1"])
+
+
+@pytest.mark.parametrize(("segments", "more"), [(True, []), (False, ["--group-regex", r"rec\d+"])])
+def test_an_archive_is_set_aside_by_files_or_groups(tmp_path: Path, segments: bool, more: list[str]) -> None:
+    """Ten segments, or days, of each of 12 recordings are no 120 independent videos."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.normal(size=(12, DIM)), 10, 0) + 0.3 * rng.normal(size=(120, DIM))
+    paths = [
+        f"rec{row // 10}.mp4#{row % 10}-{row % 10 + 1}" if segments else f"rec{row // 10}/{row}.mp4"
+        for row in range(120)
+    ]
+    meta = {"root": str(tmp_path)}
+    save_features(tmp_path / "old.npz", Features(rows.astype(np.float32), np.full(120, -1), paths, meta))
+    save_features(tmp_path / "new.npz", replace(made(2), meta=meta))
+    words = ["explore", str(tmp_path / "new.npz"), "--against", str(tmp_path / "old.npz"), "--clips", "0"]
+    words += ["--out", str(tmp_path / "new.html"), *more]
+    with pytest.raises(UserError, match="the archive has 12 videos"):
+        run([*words, "--false-alarms", "0.05"])
+    run([*words, "--false-alarms", "0.3", "--overwrite"])
 
 
 def test_footage_is_read_as_the_archive_was(scenes: Path, tmp_path: Path) -> None:

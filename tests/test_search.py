@@ -26,7 +26,7 @@ from dsm.evaluate.extract_to_file import ExtractSettings
 from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.evaluate.nearest import Neighbours, nearest
-from dsm.evaluate.search import ArchiveIndex, Filters, QueryEncoder, rows_with
+from dsm.evaluate.search import ArchiveIndex, Filters, QueryEncoder, rows_of_file, rows_with
 from dsm.models.settings import LoadSettings
 from dsm.models.zoo import create_model
 from dsm.pages.film import label
@@ -111,6 +111,52 @@ def test_a_query_may_be_in_a_pack(scenes: Path, tmp_path: Path, capsys: pytest.C
     assert index.paths[3] in capsys.readouterr().out.splitlines()[0]
     with pytest.raises(UserError, match="contains no video named nothing"):
         QueryEncoder(index)(tmp_path / "pack" / "shard-00000.tar" / "nothing")
+
+
+def test_a_link_to_a_video_of_the_index_is_its_own_file(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    (tmp_path / "sub" / "b.mp4").symlink_to(tmp_path / "a.mp4")
+    index = Features(
+        np.zeros((3, 2), np.float32), np.full(3, -1), ["a.mp4#0-2", "b.mp4", "a.mp4#2-4"],
+        {"root": str(tmp_path)},
+    )  # fmt: skip
+    for query in ("a.mp4", "link.mp4", "sub/b.mp4"):
+        assert rows_of_file(index, tmp_path / query).tolist() == [True, False, True]
+    assert rows_of_file(index, tmp_path / "b.mp4").tolist() == [False, True, False]
+
+
+def test_nothing_found_is_said_and_no_sheet_is_written(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = load_features(archive)
+    query = str(Path(str(index.meta["root"])) / index.paths[0])
+    words = ["search", "--index", str(archive), "--query", query, "--out", str(tmp_path / "found.png")]
+    run([*words, "--path", index.paths[0]])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no other video is left to find; " in told
+    assert "found.png is not written" in told
+    assert not (tmp_path / "found.png").exists()
+    run([*words, "--page", "99"])
+    assert "no other video is left to find on page 99" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tokens_are_refused_where_features_are_needed(archive: Path, tmp_path: Path) -> None:
+    index, file = load_features(archive), str(tmp_path / "tokens.npz")
+    save_features(file, replace(index, meta=index.meta | {"tokens": 2}))
+    out = ["--out", str(tmp_path / "out.html")]
+    for words in (
+        ["search", "--index", str(archive), file, "--duplicates"],
+        ["explore", file, *out],
+        ["explore", str(archive), "--against", file, *out],
+        ["retrieve", "--gallery", str(archive), "--queries", file, "--out", str(tmp_path / "out")],
+    ):
+        with pytest.raises(UserError, match=r"tokens\.npz: holds tokens"):
+            run(words)
+    with pytest.raises(UserError, match="--tokens is for the attentive probe"):
+        run(["explore", str(tmp_path), "--tokens", "2", *out])
 
 
 def test_search_equals_sorting(archive: Path) -> None:

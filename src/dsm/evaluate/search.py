@@ -211,19 +211,19 @@ def rows_with(features: Features, cameras: Sequence[str], filters: Filters) -> N
 
 
 def rows_of_file(features: Features, query: Path) -> NDArray[np.bool_]:
-    """(n,), which rows are of a query's own file, links followed."""
+    """(n,), which rows are of a query's own file.
+
+    Links are followed, if the index has the query's name or that of the file to which it leads.
+    """
     file = Path(without_segment(str(query)))
-    of_name = [file.name in path and Path(without_segment(path)).name == file.name for path in features.paths]
-    root = str(features.meta.get("root", ""))
     real = os.path.realpath(file)
-    own = np.zeros(len(features), bool)
+    names, root = {file.name, os.path.basename(real)}, str(features.meta.get("root", ""))  # noqa: PTH119
     known: dict[str, bool] = {}
-    for row in np.flatnonzero(of_name).tolist():
-        path = features.paths[row]
+    for path in features.paths:
         if path not in known:
-            known[path] = os.path.realpath(named(root, without_segment(path))) == real
-        own[row] = known[path]
-    return own
+            own = without_segment(path) if any(name in path for name in names) else ""
+            known[path] = Path(own).name in names and os.path.realpath(named(root, own)) == real
+    return np.array([known[path] for path in features.paths], bool)
 
 
 FINEST = 6

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +16,12 @@ from dsm.evaluate.embedding import LEAST, need_spread
 from dsm.evaluate.explore import duplicate_groups, rarest, rarest_of_groups, same_camera
 from dsm.evaluate.explore import explore as explore_features
 from dsm.evaluate.feature_files import SUFFIXES, load_features
-from dsm.evaluate.features import Features, same_encoder
+from dsm.evaluate.features import BELOW, Features, same_clips, same_encoder
 from dsm.evaluate.footage import Footage, best_first, footage_of, names_in
 from dsm.evaluate.novelty import novelty
 from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
-from dsm.files import write_text
+from dsm.files import is_hidden, write_text
 from dsm.inputs import MOTION
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
@@ -43,9 +45,11 @@ from dsm.verbs.extract import extract_once
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
+from dsm.video.segments import without_segment
 
 SUGGESTIONS, LABELS, ALERTS = "suggestions.csv", "labels.csv", "alerts.csv"
 ALERTS_SHOWN = 24
+FEATURES = "features.npz"
 TABLES = (RESULTS, CLUSTERS, "rarest.csv", "duplicates.csv")
 LONG = 30.0
 """Seconds; a single feature of a longer video hides what happens in it."""
@@ -55,15 +59,20 @@ LONG = 30.0
 def explore(config: ExploreConfig) -> Result:
     """Write a page about footage: a map, clusters, rare clips, near-duplicates, times and cameras."""
     folder = config.out.with_suffix("")
-    if folder.absolute() == config.source.absolute():
-        raise UserError(f"{folder} is the footage; choose another --out, so that no tables land in it.")
+    _check_folder(folder, config)
     files = [folder / name for name in TABLES]
     extra = [folder / SUGGESTIONS] if config.labels else []
     extra += [folder / LABELS] if config.labels and names_clusters(config.labels) else []
     extra += [folder / ALERTS] if config.against else []
     claim_files(config.out, *files, *extra, overwrite=config.overwrite)
+    if config.settings.tokens:
+        raise UserError("--tokens is for the attentive probe; dsm explore needs features: remove it.")
     archive = load_features(config.against) if config.against else None
+    if archive is not None:
+        archive.need_pooled(str(config.against), "dsm explore")
     features = features_of(config, folder, archive)
+    features.need_pooled(config.source, "dsm explore")
+    _check_apart(folder, *(features.meta.get(name) for name in ("root", BELOW)))
     name = str(config.source)
     if len(features) < LEAST:
         raise UserError(
@@ -103,6 +112,26 @@ def explore(config: ExploreConfig) -> Result:
     )
 
 
+def _check_folder(folder: Path, config: ExploreConfig) -> None:
+    """Raise UserError if tables would land in the footage, or among files of others."""
+    _check_apart(folder, config.source, config.root)
+    if not folder.is_dir():
+        return
+    within = {file.name for file in folder.iterdir() if not is_hidden(file.name)}
+    own = {*TABLES, SUGGESTIONS, LABELS, ALERTS}
+    if within and not any(name in own or name.startswith(FEATURES) for name in within):
+        raise UserError(
+            f"{folder}: holds other files, and the tables of {config.out.name} would land among them; choose "
+            "another --out."
+        )
+
+
+def _check_apart(folder: Path, *footage: Any) -> None:
+    for place in footage:
+        if place and os.path.realpath(folder) == os.path.realpath(place):
+            raise UserError(f"{folder} is the footage; choose another --out, so that no tables land in it.")
+
+
 def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -> Features:
     """The features to explore: those of the given file, or of the footage, extracted once.
 
@@ -113,7 +142,7 @@ def features_of(config: ExploreConfig, folder: Path, archive: Features | None) -
     if config.source.suffix in SUFFIXES and config.source.is_file():
         file = config.source
     else:
-        file = folder / "features.npz"
+        file = folder / FEATURES
         if archive is not None:
             how = _like(archive, config, file)
         else:
@@ -183,15 +212,19 @@ def _alert(
     """Add the clips that are unlike the archive, and write ``alerts.csv``.
 
     Raises:
-        UserError: the archive was made with other weights, or is too small for the rate.
+        UserError: the archive was made with other weights or clips, or is too small for the rate.
     """
     footage = found.footage
     features = footage.features
-    same_encoder(archive, features, (str(config.against), str(config.source)))
+    names = str(config.against), str(config.source)
+    same_encoder(archive, features, names)
+    same_clips(archive, features, names, spread=True)
+    # Segments of a file resemble each other as clips of a video do.
+    apart = config.grouping.of(archive.paths, intervals=False)
+    apart = apart or [without_segment(video) for video in archive.identities()]
     new = novelty(
-        archive.features, archive.identities(), features.features,
-        rate=config.false_alarms, seed=config.loading.seed,
-    )  # fmt: skip
+        archive.features, apart, features.features, rate=config.false_alarms, seed=config.loading.seed
+    )
     order = np.flatnonzero(new.alarms)
     order = order[np.argsort(-new.scores[order], kind="stable")]
     write_text(folder / ALERTS, alerts_csv(footage, new, names_in(archive), order.tolist()))

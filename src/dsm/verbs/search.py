@@ -104,7 +104,13 @@ def search(config: SearchConfig) -> SearchResult:
         (f"{rank:3d}", number, row_text(features, hit.row))
         for rank, (hit, number) in enumerate(zip(hits, numbers, strict=True), start=skip + 1)
     ]
-    if config.out is not None:
+    if not hits:
+        lines.append(
+            "no other video is left to find"
+            + (f" on page {config.page}" if config.page > 1 else "")
+            + (f"; {config.out} is not written" if config.out is not None else "")
+        )
+    elif config.out is not None:
         _contact_sheet(config.out, features, hits, ranked)
         files = [config.out]
         lines.append(f"{config.out}: a contact sheet of the results")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dsm.data.settings import ClipChanges
+from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError, check_range
 from dsm.evaluate.settings import NEAR_DUPLICATE, EngineName, ExtractSettings
 from dsm.inputs import FeaturesFile, GroupsTable, ListFile, RootFolder, Videos, Weights
@@ -53,6 +53,7 @@ class ExploreConfig:
     archive's weights and clips."""
     false_alarms: float = 0.01
     """False alarm rate: the average share of familiar clips that may be taken for new."""
+    grouping: Annotated[Grouping, tyro.conf.arg(name="")] = field(default_factory=Grouping)
     clips: int = 400
     """Most clips that play in the page, which never exceeds 25 MB; the others are linked."""
     loading: Annotated[LoadSettings, tyro.conf.arg(name="")] = field(default_factory=LoadSettings)
