@@ -99,8 +99,10 @@ class ArchiveIndex:
                 f"the query has {query.size} dimensions, but the index has {self.features.dim}; "
                 "search with the weights that extracted the index."
             )
-        left = np.zeros(self._count, bool)
-        left[self._videos if among is None else self._videos[among]] = True
+        left = np.ones(self._count, bool)
+        if among is not None:
+            left[:] = False
+            left[self._videos[among]] = True
         if but is not None:
             left[self._videos[but]] = False
         most = int(left.sum())
