@@ -128,9 +128,9 @@ def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("place", "name", "count"),
     [
-        ("pretrain", "look", 1),  # the checkpoint is written, and its look is owed
+        ("pretrain", "knn_and_recall", 1),  # the checkpoint is written, its evaluation is not done
         ("trainer.RunLog", "write_gradients", 4),  # in a step, some steps after the last checkpoint
-        ("trainer", "keep_best", 0),  # the look is done and saved, and its best.pt is owed
+        ("trainer", "keep_best", 0),  # the evaluation is saved, and best.pt is still to be written
     ],
 )
 def test_what_a_killed_run_owes_is_done_when_it_goes_on(

@@ -32,11 +32,11 @@ from dsm.pages.run_figures import draw_run
 from dsm.runs.logs import read_gradients, read_metrics
 from dsm.runs.results import read_results
 from dsm.train.config import FinetuneConfig, FinetuneData, MonitorConfig, OptimConfig
+from dsm.train.evaluations import Evaluation
 from dsm.train.finetune import finetune
 from dsm.train.health import PATIENCE, Health
-from dsm.train.monitor import look, watched_videos
+from dsm.train.monitor import knn_and_recall, monitored_videos
 from dsm.train.pretrain import pretrain
-from dsm.train.watching import Watch
 
 
 def test_health_equals_a_hand_computation() -> None:
@@ -86,18 +86,18 @@ def test_a_run_is_monitored_and_its_best_checkpoint_kept(
 ) -> None:
     monitor = MonitorConfig(scenes / "test_free.txt", every=1)
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=monitor, steps=10))
-    looks = [line for line in read_metrics(run) if "monitor/knn" in line]
-    assert [line["step"] for line in looks] == [5, 10]  # 40 videos in batches of 8: an epoch is 5 steps
-    best = max(looks, key=lambda line: (line["monitor/knn"], -line["step"]))
+    evaluated = [line for line in read_metrics(run) if "monitor/knn" in line]
+    assert [line["step"] for line in evaluated] == [5, 10]  # 40 videos in batches of 8: an epoch is 5 steps
+    best = max(evaluated, key=lambda line: (line["monitor/knn"], -line["step"]))
     state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert state["step"] == best["step"]
     found = {(row.test, row.metric): row for row in read_results(run / "results.json")}
-    assert found["test_free", "monitor/knn"].value == looks[-1]["monitor/knn"]
+    assert found["test_free", "monitor/knn"].value == evaluated[-1]["monitor/knn"]
     assert found["train", "train/loss"].value == [m["loss"] for m in read_metrics(run) if "loss" in m][-1]
     videos = read_list(scenes / "test_free.txt")
     assert {row.n for (test, _), row in found.items() if test == "test_free"} == {len(videos)}
     encoder = load_encoder(run / "checkpoints" / "best.pt")
-    again = look(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
+    again = knn_and_recall(encoder, videos, small_run(scenes, run).clip, windows=1, workers=0)
     assert again["knn"] == pytest.approx(best["monitor/knn"])
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
 
@@ -106,10 +106,10 @@ def test_without_a_list_the_balance_selects_the_best_checkpoint(
     scenes: Path, tmp_path: Path, unwatched: Path
 ) -> None:
     run = pretrain(small_run(scenes, tmp_path / "run", monitor=MonitorConfig(every=1), steps=10))
-    looks = [line for line in read_metrics(run) if "monitor/balance" in line]
-    assert [line["step"] for line in looks] == [5, 10]
-    assert all(-2 <= line["monitor/balance"] <= 2 for line in looks)
-    best = max(looks, key=lambda line: (line["monitor/balance"], -line["step"]))
+    evaluated = [line for line in read_metrics(run) if "monitor/balance" in line]
+    assert [line["step"] for line in evaluated] == [5, 10]
+    assert all(-2 <= line["monitor/balance"] <= 2 for line in evaluated)
+    best = max(evaluated, key=lambda line: (line["monitor/balance"], -line["step"]))
     assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["step"] == best["step"]
     assert equal(weights_of(run), weights_of(unwatched))  # monitoring changes nothing
     assert not (unwatched / "checkpoints" / "best.pt").exists()
@@ -129,8 +129,8 @@ def test_an_evaluation_compiles_nothing(scenes: Path) -> None:
     def ask(of: Any, tell: Any) -> dict[str, float]:
         return {"score": float(of.eval().query.encoder(torch.ones(1, 2)).detach())}
 
-    watch = Watch(ask, every=1, best="score", videos=read_list(scenes / "train.txt"))
-    assert "score" in watch.ask_aside(method, lambda _: None)
+    evaluation = Evaluation(ask, every=1, best="score", videos=read_list(scenes / "train.txt"))
+    assert "score" in evaluation.run(method, lambda _: None)
     assert method.training
 
 
@@ -141,10 +141,10 @@ def test_a_duplicate_in_a_monitored_list_is_not_its_own_neighbour(scenes: Path, 
     for labels in ((1, 0, 0, 0), (0, 1, 1, 1)):
         named = zip((one, two, two, two), labels, strict=True)
         listed.write_text("".join(f"{path} {label}\n" for path, label in named))
-        found = look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
+        found = knn_and_recall(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)
         assert found == {"knn": 0, "R@1": 0}
     listed.write_text(f"{one} 0\n{one} 0\n")  # no neighbour at all
-    assert look(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
+    assert knn_and_recall(create_model("tiny"), read_list(listed), clip, windows=1, workers=0)["knn"] == 0
 
 
 def test_a_monitored_list_needs_labels(scenes: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_monitored_list_uses_the_runs_root_and_a_wrong_one_is_reported_at_once
     with pytest.raises(UserError, match="none of its first videos can be read"):
         pretrain(small_run(scenes, tmp_path / "run", monitor=wrong))
     assert not (tmp_path / "run").exists()
-    assert watched_videos(MonitorConfig(tmp_path / "list.txt"), scenes)
+    assert monitored_videos(MonitorConfig(tmp_path / "list.txt"), scenes)
 
 
 def test_a_crashing_monitor_loses_no_training(
@@ -174,7 +174,7 @@ def test_a_crashing_monitor_loses_no_training(
         raise MemoryError
 
     monitor, out = MonitorConfig(scenes / "test_free.txt", every=1), tmp_path / "run"
-    monkeypatch.setattr("dsm.train.pretrain.look", crash)
+    monkeypatch.setattr("dsm.train.pretrain.knn_and_recall", crash)
     with pytest.raises(MemoryError):
         pretrain(small_run(scenes, out, monitor=monitor, steps=7, save_every=100))
     monkeypatch.undo()

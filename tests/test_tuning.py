@@ -228,8 +228,8 @@ def test_scores_on_another_list_are_not_compared_with_the_start(scenes: Path, tm
     other = build_trainer(replace(longer, monitor=monitor("test_free")))
     other.run()
     assert other.step == 20, "not stopped by a score on the other list"
-    assert other.looks.adapting is not None
-    assert not other.looks.adapting.start
+    assert other.evaluations.adapting is not None
+    assert not other.evaluations.adapting.start
 
 
 def test_the_next_command_uses_the_better_encoder(

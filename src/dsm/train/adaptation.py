@@ -75,7 +75,7 @@ class Adaptation:
     """Adaptation stops after this many evaluations in a row worse than the start; 0: never."""
     start: dict[str, float] = field(default_factory=dict)
     """Scores before the first step."""
-    looks: dict[int, tuple[float, float]] = field(default_factory=dict)
+    scores: dict[int, tuple[float, float]] = field(default_factory=dict)
     """The score and the retention, by step."""
 
     @contextmanager
@@ -89,22 +89,22 @@ class Adaptation:
 
     def add(self, scores: dict[str, float], step: int) -> None:
         """Record the scores of an evaluation."""
-        self.looks[step] = scores[self.score], scores.get(RETENTION, float("nan"))
+        self.scores[step] = scores[self.score], scores.get(RETENTION, float("nan"))
 
     @property
     def given_up(self) -> bool:
         """Whether the last ``patience`` evaluations were all worse than the start."""
-        if not self.patience or self.score not in self.start or len(self.looks) < self.patience:
+        if not self.patience or self.score not in self.start or len(self.scores) < self.patience:
             return False
-        last = list(self.looks.values())[-self.patience :]
+        last = list(self.scores.values())[-self.patience :]
         return all(score < self.start[self.score] for score, _ in last)
 
     def words(self) -> list[str]:
         """Sentences for the user at the end of the run."""
-        if not self.looks or self.score not in self.start:
+        if not self.scores or self.score not in self.start:
             return []
         before = self.start[self.score]
-        step, (best, kept) = max(self.looks.items(), key=lambda one: one[1][0])
+        step, (best, kept) = max(self.scores.items(), key=lambda one: one[1][0])
         stopped = f"Stopped: {self.patience} evaluations in a row were worse. " if self.given_up else ""
         known = f"; at that step {kept:.0%} of each video's neighbours were unchanged"
         still = "" if np.isnan(kept) else known
@@ -120,15 +120,15 @@ class Adaptation:
     @property
     def has_helped(self) -> bool | None:
         """Whether an evaluation was better than the start; None if there is nothing to compare."""
-        if not self.looks or self.score not in self.start:
+        if not self.scores or self.score not in self.start:
             return None
-        return max(score for score, _ in self.looks.values()) > self.start[self.score]
+        return max(score for score, _ in self.scores.values()) > self.start[self.score]
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to continue, and ``has_helped``."""
-        return {"start": self.start, "looks": self.looks, "has_helped": self.has_helped}
+        return {"start": self.start, "looks": self.scores, "has_helped": self.has_helped}
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self.start = dict(state["start"])
-        self.looks = {int(step): (score, kept) for step, (score, kept) in state["looks"].items()}
+        self.scores = {int(step): (score, kept) for step, (score, kept) in state["looks"].items()}

@@ -20,11 +20,11 @@ from dsm.runs.folder import plain
 from dsm.storage.cache import set_cache
 from dsm.train.config import FinetuneConfig, FinetuneData
 from dsm.train.encoder import starting_encoder
+from dsm.train.evaluations import Evaluation
 from dsm.train.monitor import check_readable, videos_at_once
 from dsm.train.resuming import steps_of
 from dsm.train.start import begin, clips_at_once, in_its_processes
 from dsm.train.trainer import Trainer
-from dsm.train.watching import Watch
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -59,11 +59,11 @@ def build_trainer(config: FinetuneConfig) -> Trainer:
         "clip": plain(config.clip),
         "classes": class_names(videos, len(counts)),
     }
-    watch = None
+    evaluation = None
     if tests is not None:
         every = steps_of(None, config.test_every, len(videos), config.data.batch_size)
-        watch = _watch(config, tests, len(counts), every)
-    return Trainer(config, videos, method, saved, watch)
+        evaluation = _evaluation(config, tests, len(counts), every)
+    return Trainer(config, videos, method, saved, evaluation)
 
 
 MOST_TRAINED = 100_000
@@ -93,7 +93,7 @@ def read_lists(data: FinetuneData) -> tuple[VideoList, VideoList | None]:
     return videos, tests
 
 
-def _watch(config: FinetuneConfig, tests: VideoList, classes: int, every: int) -> Watch:
+def _evaluation(config: FinetuneConfig, tests: VideoList, classes: int, every: int) -> Evaluation:
     workers = reading_workers(config.data.workers, config.data.decoder)
 
     def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
@@ -107,4 +107,4 @@ def _watch(config: FinetuneConfig, tests: VideoList, classes: int, every: int) -
         top1, top5 = float(predictions.top(1).mean()), float(predictions.top(5).mean())
         return {"top1": top1, "top5": top5, **unread}
 
-    return Watch(ask, every=every, best="top1", videos=tests)
+    return Evaluation(ask, every=every, best="top1", videos=tests)

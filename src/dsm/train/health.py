@@ -50,7 +50,7 @@ def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
     """
     bad: list[str] = []
 
-    def look(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def collect(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if not bad and _finite(inputs) and not _finite((output,)):
                 bad.append(name)
@@ -58,7 +58,7 @@ def first_bad_layer(module: nn.Module, call: Callable[[], Any]) -> str | None:
         return hook
 
     layers = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(look(name)) for name, layer in layers]
+    hooks = [layer.register_forward_hook(collect(name)) for name, layer in layers]
     try:
         # Compiled code calls no hooks.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):

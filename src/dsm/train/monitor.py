@@ -23,7 +23,7 @@ from dsm.train.config import MonitorConfig
 from dsm.video.decode import probe
 from dsm.video.source import BadVideo, VideoError
 
-LOOKED_INTO = 8
+OPENED = 8
 BATCH = 16
 """Most videos that are encoded at once."""
 
@@ -37,7 +37,7 @@ def check_readable(videos: VideoList) -> None:
         UserError: none of them can be read.
     """
     errors = []
-    count = min(len(videos), LOOKED_INTO)
+    count = min(len(videos), OPENED)
     spread = np.linspace(0, len(videos) - 1, count).astype(int).tolist()
     for place in dict.fromkeys([*range(count), *spread]):
         try:
@@ -52,7 +52,7 @@ def check_readable(videos: VideoList) -> None:
     )
 
 
-def watched_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:
+def monitored_videos(config: MonitorConfig, root: Path | None = None) -> VideoList | None:
     """The list to evaluate on, if any; ``root`` is used if the settings name none.
 
     Raises:
@@ -95,7 +95,7 @@ def compare_scenes(
 ) -> dict[str, float]:
     """The balance of motion and scene of an encoder of RGB clips, measured on one clip of each video.
 
-    Videos that cannot be read are left out. The other arguments: see :func:`look`.
+    Videos that cannot be read are left out. The other arguments: see :func:`knn_and_recall`.
     """
     scenes = InOtherScenes(encoder)
     (features,) = extract_by_all(
@@ -110,7 +110,7 @@ def compare_scenes(
     return {BALANCE: balance(*lent) if len(lent[0]) else 0.0, **kept}
 
 
-def look(
+def knn_and_recall(
     encoder: nn.Module,
     videos: VideoList,
     clip: ClipConfig,

@@ -23,11 +23,11 @@ from dsm.terminal import note
 from dsm.train.adaptation import Adaptation, Retention
 from dsm.train.config import PretrainConfig
 from dsm.train.encoder import starting_encoder
-from dsm.train.monitor import compare_scenes, look, sampled, watched_videos
+from dsm.train.evaluations import Evaluation
+from dsm.train.monitor import compare_scenes, knn_and_recall, monitored_videos, sampled
 from dsm.train.resuming import steps_of
 from dsm.train.start import begin, clips_at_once, in_its_processes
 from dsm.train.trainer import Trainer
-from dsm.train.watching import Watch
 
 BEFORE = "before.npz"
 """In a run that adapts an encoder: features of the monitored videos before the first step."""
@@ -63,9 +63,9 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
     if flow and bending != config.settings:
         note("with optical flow, SLD only bends the frames: pictures cannot be mixed into flow.")
         config = replace(config, settings=bending)
-    watch = _watch(config, videos)
+    evaluation = _evaluation(config, videos)
     if config.tune is not None:
-        if watch is None:
+        if evaluation is None:
             remedy = "--monitor.list" if flow else "--monitor.list or --monitor.videos 200"
             note(
                 f"nothing is evaluated, so the run cannot say whether adapting helps; {remedy} tells.",
@@ -82,14 +82,14 @@ def build_trainer(config: PretrainConfig, *, channels_last: bool = True, fused: 
         )
     if any(view.spatial and view.spatial.lends for view in method.views):
         _note_few_lenders(config)
-    begin(config, videos, watch.videos if watch else None, method)
+    begin(config, videos, evaluation.videos if evaluation else None, method)
     about = {
         "method": config.method,
         **made,
         "clip": plain(config.clip),
         "head": method.query.spec,
     }
-    return Trainer(config, videos, method, about, watch, channels_last=channels_last, fused=fused)
+    return Trainer(config, videos, method, about, evaluation, channels_last=channels_last, fused=fused)
 
 
 FEW = 8
@@ -108,7 +108,7 @@ def _note_few_lenders(config: PretrainConfig) -> None:
         )
 
 
-def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
+def _evaluation(config: PretrainConfig, videos: VideoList) -> Evaluation | None:
     monitor, data = config.monitor, config.data
     retention = None if config.tune is None else Retention(config.out / BEFORE)
 
@@ -119,18 +119,18 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
 
     every = steps_of(None, monitor.every, len(videos), data.batch_size)
     workers, at_once = reading_workers(data.workers, data.decoder), clips_at_once(config)
-    listed = watched_videos(monitor, data.root)
+    listed = monitored_videos(monitor, data.root)
     if listed:
 
         def ask(method: nn.Module, on_progress: Callable[[int], None]) -> dict[str, float]:
             encoder: Any = method.query.encoder  # type: ignore[union-attr]
-            return look(
+            return knn_and_recall(
                 encoder, listed, config.clip, windows=monitor.windows, workers=workers,
                 seconds=data.timeout, precision=config.precision, at_once=at_once,
                 on_progress=on_progress, retention=retention,
             )  # fmt: skip
 
-        return Watch(ask, every, best="knn", videos=listed, adapting=adapting("knn"))
+        return Evaluation(ask, every, best="knn", videos=listed, adapting=adapting("knn"))
     some = sampled(videos, monitor.videos) if config.clip.modality == "rgb" else None
     if some is None:
         return None
@@ -143,4 +143,4 @@ def _watch(config: PretrainConfig, videos: VideoList) -> Watch | None:
             on_progress=on_progress, retention=retention,
         )  # fmt: skip
 
-    return Watch(compare, every, best=BALANCE, videos=some, adapting=adapting(BALANCE))
+    return Evaluation(compare, every, best=BALANCE, videos=some, adapting=adapting(BALANCE))

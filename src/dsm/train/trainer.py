@@ -32,13 +32,13 @@ from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
 from dsm.terminal import Clock, Reporter, console, note, progress, step_note
 from dsm.train.config import RunConfig
+from dsm.train.evaluations import Evaluation, Evaluations
 from dsm.train.health import Health, where_broken
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
 from dsm.train.resuming import check_alike, check_length, default_settings, lasting_settings, steps_of
 from dsm.train.skipping import Skipping
 from dsm.train.start import clips_at_once, write_record
-from dsm.train.watching import Looks, Watch
 
 
 class Trainer:
@@ -50,7 +50,7 @@ class Trainer:
         videos: VideoList,
         method: Any,
         about: dict[str, Any],
-        watch: Watch | None = None,
+        evaluation: Evaluation | None = None,
         *,
         channels_last: bool = True,
         fused: bool = True,
@@ -83,7 +83,7 @@ class Trainer:
         self.module, self.optimizer = set_up(self.fabric, method, optimizer)
         self.scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self.step = 0
-        self.looks = Looks(watch)
+        self.evaluations = Evaluations(evaluation)
         self.skips = Skipping(method, self.fabric, allowed=config.nonfinite == "skip")
         self.health = Health()
         self.saved_config = {**about, "settings": settings}
@@ -117,14 +117,14 @@ class Trainer:
 
     def run(self) -> None:
         c, first, begun = self.config, self.fabric.is_global_zero, self.step
-        # A killed run may have logged the evaluation that is still owed.
-        without = MONITOR if self.looks.owed and self.looks.videos else ""
+        # A killed run may have logged the evaluation that is still to be done.
+        without = MONITOR if self.evaluations.pending and self.evaluations.videos else ""
         if first and begun:
             write_record(c, self.videos)
         log = RunLog(c.out, keep_steps=self.step, without=without, track=c.track) if first else None
         if first and begun == self.total:
             note(f"{c.out}: all {self.total} steps are done; to train longer, set --steps and --extend.")
-        if first and self.step < self.total and not self.looks.given_up:
+        if first and self.step < self.total and not self.evaluations.given_up:
             (c.out / RESULTS).unlink(missing_ok=True)  # results of a shorter run that is now extended
         batches = iter(self.batches)
         train_mode(self.method)
@@ -134,10 +134,11 @@ class Trainer:
             try:
                 clock, shown, signal = Clock(), "", 0
                 if log and begun:
-                    self._pay(log, bar)
+                    self._finish_pending(log, bar)
                 elif log:
-                    self.looks.begin(self.method, log, bar)
-                (worse,) = greatest(self.fabric, int(self.looks.given_up))  # and wait for the first process
+                    self.evaluations.begin(self.method, log, bar)
+                # This also waits for the first process.
+                (worse,) = greatest(self.fabric, int(self.evaluations.given_up))
                 if first and worse and begun < self.total:
                     note(
                         f"{c.out}: stopped at step {begun}, as adapting made the encoder worse; to train on, "
@@ -147,7 +148,7 @@ class Trainer:
                     output, metrics, bad = self.train_step(batches, clock)
                     self.step += 1
                     signal, any_bad, worse = greatest(
-                        self.fabric, stop.signal, len(bad), int(self.looks.given_up)
+                        self.fabric, stop.signal, len(bad), int(self.evaluations.given_up)
                     )
                     if any_bad:
                         self.bad.add(joined(self.fabric, bad))
@@ -159,13 +160,13 @@ class Trainer:
                             age = queue_age(self.method, c.data.batch_size)
                             health = self.health.read(output, self.step)
                             log.write(self.step, {**metrics, **health, **age, **timing})
-                            shown = step_note(metrics, {**health, **self.looks.scores}, timing)
+                            shown = step_note(metrics, {**health, **self.evaluations.scores}, timing)
                     status = shown or f"loss {metrics['loss']:.3f}"
                     skips = f"  {self.skips.total} skipped" if self.skips.total else ""
                     bar.update(self.step, status + self.bad.note() + skips)
                     if log and (self.step == 1 or self.step % c.save_every == 0 or last):
                         log.write_gradients(self.step, self.method.query)
-                    self._save_and_look(log, bar, stopping=bool(signal or worse))
+                    self._save_and_evaluate(log, bar, stopping=bool(signal or worse))
                     if signal or worse:
                         break
                     clock.restart()
@@ -175,7 +176,7 @@ class Trainer:
             # A run killed after its last checkpoint has finished training but not written its results.
             if first and (self.step == self.total or worse) and (self.step > begun or not is_ended(c.out)):
                 self._end(done=True)
-                for line in self.looks.adapting.words() if self.looks.adapting else ():
+                for line in self.evaluations.adapting.words() if self.evaluations.adapting else ():
                     console.print(line)
         signal = signal or stop.signal  # sent to any process, or to this one in or after the last step
         if signal:
@@ -276,7 +277,7 @@ class Trainer:
         sequence = np.random.SeedSequence((self.config.seed, self.step, self.fabric.global_rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def _save_and_look(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
+    def _save_and_evaluate(self, log: RunLog | None, bar: Reporter, *, stopping: bool) -> None:
         """Write a checkpoint and run the monitor when due: the first process does so, the others wait.
 
         The checkpoint is written first, so that no training is lost if the evaluation is killed. It records
@@ -284,32 +285,32 @@ class Trainer:
         """
         c = self.config
         last = self.step == self.total
-        looking = self.looks.due(self.step, last=last)
+        evaluating = self.evaluations.due(self.step, last=last)
         saving = last or stopping or self.step % c.save_every == 0
-        if not (looking or saving):
+        if not (evaluating or saving):
             return
         if log:
-            self._write_and_look(log, bar, looking=looking, must=last or stopping)
+            self._write_and_evaluate(log, bar, evaluating=evaluating, must=last or stopping)
             if stopping and not last:
                 self._end(done=False)
             if self.copy:
                 self.copy.update()
         wait_for_all(self.fabric)
 
-    def _write_and_look(self, log: RunLog, bar: Reporter, *, looking: bool, must: bool) -> None:
-        self.looks.owed = looking
+    def _write_and_evaluate(self, log: RunLog, bar: Reporter, *, evaluating: bool, must: bool) -> None:
+        self.evaluations.pending = evaluating
         self._save(must=must)
-        if self.looks.look(self.method, self.step, log, bar):
+        if self.evaluations.finish_pending(self.method, self.step, log, bar):
             path = self._save(must=must)  # again: the evaluation is done
-            if path and self.looks.best_step == self.step:
+            if path and self.evaluations.best_step == self.step:
                 keep_best(path)
 
-    def _pay(self, log: RunLog, bar: Reporter) -> None:
+    def _finish_pending(self, log: RunLog, bar: Reporter) -> None:
         """Do what is still due after the checkpoint of a killed run: its evaluation, or ``best.pt``."""
         path: Path | None = checkpoint_of(self.config.out, self.step)
-        if self.looks.look(self.method, self.step, log, bar):
+        if self.evaluations.finish_pending(self.method, self.step, log, bar):
             path = self._save(must=True)
-        if path and self.looks.best_step == self.step:
+        if path and self.evaluations.best_step == self.step:
             keep_best(path)
 
     def _save(self, *, must: bool) -> Path | None:
@@ -320,7 +321,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            **self.looks.state(),
+            **self.evaluations.state(),
             "health": self.health.state(),
             "skipped": self.skips.total,
             "skipped_in_a_row": self.skips.in_a_row,
@@ -335,7 +336,7 @@ class Trainer:
             return None
 
     def _end(self, *, done: bool) -> None:
-        c, watched = self.config, self.looks.videos
+        c, watched = self.config, self.evaluations.videos
         write_end(
             c.out, self.saved_config, self.videos, watched, self.step, done=done,
             batch=c.data.batch_size, part=clips_at_once(c),
@@ -347,7 +348,7 @@ class Trainer:
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
-        self.looks.load(state)
+        self.evaluations.load(state)
         self.health = Health(self.step, state.get("health"), self.fabric.device)
         self.skips.total = int(state.get("skipped", 0))
         self.skips.in_a_row = int(state.get("skipped_in_a_row", 0))

@@ -19,10 +19,10 @@ from dsm.train.prepare import train_mode
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Evaluates the training every few epochs."""
+class Evaluation:
+    """How the network is evaluated every few epochs."""
 
-    ask: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
+    scores_of: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
     """Maps the method to its scores and reports how many videos are done. May draw random numbers and leave
     the method in evaluation mode."""
     every: int
@@ -39,53 +39,53 @@ class Watch:
         """Identifies the list; scores on different lists cannot be compared."""
         return self.videos.digest(rooted=False)
 
-    def ask_aside(self, method: nn.Module, tell: Callable[[str], None]) -> dict[str, float]:
+    def run(self, method: nn.Module, tell: Callable[[str], None]) -> dict[str, float]:
         """Evaluate, report the progress, and put the method back into training mode."""
         title, total = f"evaluating on {self.videos.source}", len(self.videos)
         # A compiled encoder would be compiled again for evaluation mode, and for the size of its batches.
         with torch.compiler.set_stance("force_eager"):
-            scores = self.ask(method, lambda done: tell(f"{title}: {done}/{total}"))
+            scores = self.scores_of(method, lambda done: tell(f"{title}: {done}/{total}"))
         train_mode(method)
         return scores
 
 
-class Looks:
-    """The evaluations of a run so far, and the next one; without a ``watch`` there are none."""
+class Evaluations:
+    """The evaluations of a run so far, and the next one; without an ``evaluation`` there are none."""
 
-    def __init__(self, watch: Watch | None) -> None:
-        self._watch = watch
-        self._watched = watch and watch.digest
+    def __init__(self, evaluation: Evaluation | None) -> None:
+        self._evaluation = evaluation
+        self._on = evaluation and evaluation.digest
         self.best_step = 0
         """The step of the best score so far; 0 if there is none."""
         self._best = -math.inf
-        self.owed = False
+        self.pending = False
         """Whether the evaluation of the last checkpoint is still to be done."""
         self.scores: dict[str, float] = {}
         """The newest scores."""
-        self.adapting = watch.adapting if watch else None
+        self.adapting = evaluation.adapting if evaluation else None
 
     @property
     def videos(self) -> VideoList | None:
         """The videos to evaluate on."""
-        return self._watch.videos if self._watch else None
+        return self._evaluation.videos if self._evaluation else None
 
     def due(self, step: int, *, last: bool) -> bool:
         """Whether to evaluate after this step."""
-        return self._watch is not None and (last or step % self._watch.every == 0)
+        return self._evaluation is not None and (last or step % self._evaluation.every == 0)
 
     def begin(self, method: nn.Module, log: RunLog, bar: Reporter) -> None:
         """Measure an encoder before it is adapted, and keep its features to compare with."""
-        if self._watch is None or self.adapting is None:
+        if self._evaluation is None or self.adapting is None:
             return
         with self.adapting.beginning():
-            self.adapting.start = self._watch.ask_aside(method, bar.aside)
+            self.adapting.start = self._evaluation.run(method, bar.aside)
         log.write(0, {f"{MONITOR}{name}": value for name, value in self.adapting.start.items()})
 
-    def look(self, method: nn.Module, step: int, log: RunLog, bar: Reporter) -> bool:
-        """Evaluate if it is owed, record and print the scores; returns whether it was."""
-        if self._watch is None or not self.owed:
+    def finish_pending(self, method: nn.Module, step: int, log: RunLog, bar: Reporter) -> bool:
+        """Evaluate if that is still to be done, record and print the scores; returns whether it was."""
+        if self._evaluation is None or not self.pending:
             return False
-        scores = self._watch.ask_aside(method, bar.aside)
+        scores = self._evaluation.run(method, bar.aside)
         log.write(step, {f"{MONITOR}{name}": value for name, value in scores.items()})
         self.scores = scores
         if self.adapting:
@@ -93,10 +93,10 @@ class Looks:
         if BALANCE not in scores:  # the progress bar shows the balance
             listed = ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
             console.print(f"step {step}: {listed}")
-        score = scores[self._watch.best]
+        score = scores[self._evaluation.best]
         if score > self._best:
             self._best, self.best_step = score, step
-        self.owed = False
+        self.pending = False
         return True
 
     @property
@@ -109,19 +109,19 @@ class Looks:
         return {
             "best": self._best,
             "best_step": self.best_step,
-            "owed": self.owed,
-            "watched": self._watched,
+            "owed": self.pending,
+            "watched": self._on,
             "adapting": self.adapting.state() if self.adapting else None,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from the :meth:`state` in a checkpoint."""
         watched = state.get("watched")
-        comparable = self._watched in (None, watched) or watched is None  # not scores on another list
+        comparable = self._on in (None, watched) or watched is None  # not scores on another list
         if comparable:
-            self._best, self._watched = float(state.get("best", -math.inf)), self._watched or watched
+            self._best, self._on = float(state.get("best", -math.inf)), self._on or watched
             self.best_step = int(state.get("best_step", 0))
-        self.owed = bool(state.get("owed", False))
+        self.pending = bool(state.get("owed", False))
         if self.adapting and state.get("adapting"):
             if comparable:
                 self.adapting.load(state["adapting"])
