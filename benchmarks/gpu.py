@@ -50,9 +50,9 @@ from dsm.evaluate.extract import extract_by_all
 from dsm.models.settings import Precision
 from dsm.models.zoo import create_model
 from dsm.runs.folder import versions
-from dsm.terminal import Clock
 from dsm.train.config import DataConfig, MonitorConfig, OptimConfig, PretrainConfig
 from dsm.train.pretrain import build_trainer
+from dsm.train.progress import StepTimer
 from dsm.train.trainer import Trainer
 from dsm.verbs.pack import pack
 from dsm.verbs.settings.data import PackConfig
@@ -220,7 +220,7 @@ class Bench:
         trainer = self._trainer(row)
         batches = iter(trainer.batches) if row.workers else self._from_memory(trainer)
 
-        def step(clock: Clock) -> None:
+        def step(clock: StepTimer) -> None:
             output, *_ = trainer.train_step(batches, clock)
             trainer.step += 1
             if trainer.step % trainer.config.log_every == 0:
@@ -246,11 +246,11 @@ class Bench:
             trainer = self._trainer(row)
             batches = self._from_memory(trainer)
             with self._algorithms(row):
-                trainer.train_step(batches, Clock())
+                trainer.train_step(batches, StepTimer())
                 begun = time.perf_counter()
                 for _ in range(AGAIN):
                     trainer.step += 1
-                    trainer.train_step(batches, Clock())
+                    trainer.train_step(batches, StepTimer())
                 seconds = time.perf_counter() - begun
             weights = trainer.method.query.encoder.parameters()
             ends.append(torch.cat([one.detach().double().flatten() for one in weights]).cpu())
@@ -293,7 +293,7 @@ class Bench:
             paths, self.size.length, row.clip, self.options.batch, row.workers, self.device.type == "cuda"
         )
 
-        def one(clock: Clock) -> None:
+        def one(clock: StepTimer) -> None:
             batch = next(batches)
             clock.lap("wait")
             step(batch)
@@ -305,11 +305,11 @@ class Bench:
         finally:
             close(batches)
 
-    def _timed(self, step: Callable[[Clock], None], uncounted: int) -> dict[str, float]:
+    def _timed(self, step: Callable[[StepTimer], None], uncounted: int) -> dict[str, float]:
         """Run steps for some seconds. The first ones were loaded while the GPU warmed up, or compile."""
         for _ in range(3 if self.options.quick else uncounted):
-            step(Clock())
-        clock, begun, steps = Clock(), time.perf_counter(), 0
+            step(StepTimer())
+        clock, begun, steps = StepTimer(), time.perf_counter(), 0
         while steps < 3 or time.perf_counter() - begun < self.options.seconds:
             step(clock)
             steps += 1

@@ -38,10 +38,11 @@ from dsm.runs.folder import read_record, versions
 from dsm.runs.results import Row, share
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import PRESETS, MotionScenesConfig
-from dsm.terminal import Clock, progress, show_progress
+from dsm.terminal import progress, show_progress
 from dsm.train.config import DataConfig, MonitorConfig, PretrainConfig
 from dsm.train.prepare import train_mode
 from dsm.train.pretrain import build_trainer, pretrain
+from dsm.train.progress import StepTimer
 from dsm.train.start import train_once
 from dsm.verbs.pack import pack
 from dsm.verbs.settings.data import PackConfig
@@ -129,7 +130,7 @@ def steps_that_fit(options: Options, train: Path, clip: ClipConfig, seconds: flo
             for number in range(2 * TIMED):
                 if number == TIMED:  # the first ones wait for the workers, and time cuDNN's algorithms
                     at = time.monotonic()
-                trainer.train_step(batches, Clock())
+                trainer.train_step(batches, StepTimer())
             a_step += (time.monotonic() - at) / TIMED
         batches.close()
     steps = int((seconds / len(options.seeds) - AROUND) / a_step)

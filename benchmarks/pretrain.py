@@ -40,9 +40,9 @@ from dsm.data.lists import VideoList, write_list
 from dsm.models.precision import compute_in, fast_in_bf16
 from dsm.models.settings import Precision
 from dsm.render import render_view
-from dsm.terminal import Clock
 from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
 from dsm.train.pretrain import build_trainer
+from dsm.train.progress import StepTimer
 from dsm.train.trainer import Trainer
 from dsm.verbs.frames import frames
 from dsm.verbs.settings.data import FramesConfig
@@ -127,10 +127,10 @@ def measure(options: Options, lists: dict[str, Path], folder: Path) -> dict[str,
     for number in range(options.rounds + 1):
         print(f"round {number} of {options.rounds}", flush=True)
         for variant, (trainer, batches) in variants.items():
-            clock = Clock()
+            clock = StepTimer()
             for step in range(UNCOUNTED + options.steps):
                 if step == UNCOUNTED:
-                    clock = Clock()
+                    clock = StepTimer()
                 trainer.train_step(batches, clock)
                 trainer.step += 1
             if number:  # the first round allocates memory
@@ -188,7 +188,7 @@ def watch_memory(options: Options, videos: Path, folder: Path) -> None:
     trainer = make_trainer(options, folder / "memory", videos, PRECISIONS[-1])
     batches = iter(trainer.batches)
     for step in range(1, options.memory + 1):
-        trainer.train_step(batches, Clock())
+        trainer.train_step(batches, StepTimer())
         trainer.step += 1
         if step % max(options.memory // 10, 1) == 0:
             print(f"step {step:5d}: {resident():7.0f} MB", flush=True)

@@ -39,9 +39,9 @@ from stores import Store, s3_store, upload
 from dsm.data.lists import VideoList, write_list
 from dsm.data.settings import ClipConfig
 from dsm.storage import cache, objects
-from dsm.terminal import Clock
 from dsm.train.config import DataConfig, OptimConfig, PretrainConfig
 from dsm.train.pretrain import build_trainer
+from dsm.train.progress import StepTimer
 from dsm.train.trainer import Trainer
 from dsm.verbs.pack import pack
 from dsm.video.pack import read_packed
@@ -101,7 +101,7 @@ def rate(trainer: Trainer, batches: Iterator[dict[str, Any]], steps: int, *, unc
     for step in range(uncounted + steps):
         if step == uncounted:
             begun = time.perf_counter()
-        trainer.train_step(batches, Clock())
+        trainer.train_step(batches, StepTimer())
         trainer.step += 1
     return steps * trainer.config.data.batch_size / (time.perf_counter() - begun)
 

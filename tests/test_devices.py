@@ -26,10 +26,10 @@ from dsm.disturb.spatial_kinds import KINDS
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.methods import METHODS
 from dsm.render import render_view
-from dsm.terminal import Clock
 from dsm.train.config import MonitorConfig, OptimConfig
 from dsm.train.prepare import train_mode
 from dsm.train.pretrain import build_trainer
+from dsm.train.progress import StepTimer
 from dsm.views import Augment, View, draw_views
 
 
@@ -68,12 +68,12 @@ def test_a_step_reads_numbers_once(
     trainer = build_trainer(replace(run, nonfinite="skip"))
     train_mode(trainer.method)
     batches = list(itertools.islice(iter(trainer.batches), 4))
-    trainer.train_step(iter(batches[:2]), Clock())
+    trainer.train_step(iter(batches[:2]), StepTimer())
     lists: list[int] = []
     to_list = Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda one: lists.append(one.numel()) or to_list(one))
     with Reads() as reads:
-        trainer.train_step(iter(batches[2:]), Clock())
+        trainer.train_step(iter(batches[2:]), StepTimer())
     assert reads.count == 0
     assert lists == [4]  # two losses, the norm, and whether the embeddings are finite
     if queue := getattr(trainer.method, "queue", None):

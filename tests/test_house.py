@@ -50,7 +50,7 @@ FLOORS = [
     {"intervals", "workers"},
     {"extras", "terminal"},
     {"inputs", "settings"},
-    {"locks", "urls"},
+    {"locks", "urls", "weights_names"},
     {"commands", "errors", "files", "seals", "signals", "version"},
     {"untrusted"},
     {"limits"},

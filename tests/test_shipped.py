@@ -12,10 +12,10 @@ from dsm.data.groups import read_groups
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.retrieval import kept_apart, retrieve
-from dsm.inputs import SHIPPED, lasting_name
 from dsm.models.weights import load_weights
 from dsm.synthetic.motionscenes import write_motionscenes
 from dsm.synthetic.settings import MotionScenesConfig
+from dsm.weights_names import SHIPPED, absolute_name
 
 BYTES = 2_000_000
 
@@ -47,7 +47,7 @@ def test_features_of_the_shipped_weights_are_searched_from_any_folder(
     small_list: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsm.extract(weights="motion", data=small_list, out=tmp_path / "x.npz")
-    assert load_features(tmp_path / "x.npz").meta["weights"] == "motion" == lasting_name("motion")
+    assert load_features(tmp_path / "x.npz").meta["weights"] == "motion" == absolute_name("motion")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(dsm.search(index=tmp_path / "x.npz", query=video, k=2).hits) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.list_lines import UNKNOWN, UNLABELLED
+from dsm.data.list_format import UNKNOWN, UNLABELLED
 from dsm.data.lists import VideoList, listable, read_list, unlabelled
 from dsm.errors import UserError
 from dsm.files import is_hidden, one_spelling

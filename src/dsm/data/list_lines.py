@@ -8,13 +8,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-UNLABELLED = -1
-UNKNOWN = -1
-
-ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
-"""File endings of lists; anything else after a dot is part of the name."""
-COLUMNS = ("path", "label", "label1", "class", "frames", "start", "end")
-"""Meanings that ``--columns`` accepts; ``label1`` counts from 1, ``class`` is a name."""
+from dsm.data.list_format import MAX_NUMBER
 
 Places = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -23,8 +17,6 @@ _NEWLINE, _HASH, _MINUS, _ZERO = b"\n#-0"
 _BETWEEN = b" \t"
 _ENDS = b" \t\r"
 _DIGITS = 11
-MAX_NUMBER = 2**31 - 1
-"""The largest number that a list may contain."""
 
 
 class Names(Sequence[str]):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dsm.data.classes import CLASSES, Named
 from dsm.data.list_columns import Disk, seconds_of, shown
+from dsm.data.list_format import UNKNOWN, UNLABELLED
 from dsm.data.list_forms import Form, rows_of
-from dsm.data.list_lines import UNKNOWN, UNLABELLED, Names
+from dsm.data.list_lines import Names
 from dsm.errors import UserError, has_control
 from dsm.files import one_spelling
 from dsm.terminal import many, note, some

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from dsm.data.classes import CLASSES, Named, read_classes
 from dsm.data.list_columns import ODD, Disk, names_video
+from dsm.data.list_format import MAX_NUMBER, UNKNOWN, UNLABELLED
 from dsm.data.list_forms import MARK, find_form
-from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED, Names, find_lines, last_integers
+from dsm.data.list_lines import Names, find_lines, last_integers
 from dsm.data.list_lines import full as _full
 from dsm.data.list_lines import labelled as _labelled
 from dsm.data.list_rows import read_rows, slashed, tell_odd

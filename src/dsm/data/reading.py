@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dsm.data.list_lines import UNKNOWN
+from dsm.data.list_format import UNKNOWN
 from dsm.data.lists import VideoList
 from dsm.data.settings import ClipConfig
 from dsm.terminal import many, note

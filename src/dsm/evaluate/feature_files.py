@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.errors import UserError, first_line, has_control, without_control
 from dsm.evaluate.features import Features
 from dsm.extras import load_extra

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.errors import UserError, without_control
 from dsm.evaluate.feature_files import check_paths, is_list, parquet_table, pyarrow, rows_of_lists
 from dsm.evaluate.features import Features

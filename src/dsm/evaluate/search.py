@@ -28,7 +28,6 @@ from dsm.evaluate.faiss_index import Parts
 from dsm.evaluate.features import Features, label_names
 from dsm.evaluate.nearest import BASE, cosines, nearest, nearest_among, unit_rows
 from dsm.files import one_spelling
-from dsm.inputs import path_of, published
 from dsm.limits import CLIP_PIXELS, QUERY_PIXELS, SHORTEST_STEP
 from dsm.models.precision import channels_last
 from dsm.models.settings import RANDOM, Init, Pooling
@@ -37,6 +36,7 @@ from dsm.untrusted import brief
 from dsm.urls import named
 from dsm.video.pack import in_pack
 from dsm.video.segments import without_segment
+from dsm.weights_names import path_of, published
 
 FEW_ROWS = 0.1
 """If the filters leave a smaller share of the rows, only these rows are searched."""

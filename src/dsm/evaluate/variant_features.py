@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dsm.data.clips import EvaluationClips
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.lists import VideoList
 from dsm.data.loading import load_clips
 from dsm.data.settings import ClipConfig

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from dsm.errors import UserError, did_you_mean, first_line, machine_fault, sentence
 from dsm.extras import load_extra
-from dsm.inputs import published
 from dsm.limits import SETTINGS_BYTES
 from dsm.models.checkpoint_file import read_tensors
 from dsm.models.preprocessor import FILES, NESTED, PARTS
 from dsm.terminal import console
 from dsm.untrusted import read_json, read_text
+from dsm.weights_names import published
 
 CONFIG = "config.json"
 HUB_TYPE = "dsm"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dsm.errors import UserError, check_range, did_you_mean
-from dsm.inputs import LIBRARIES
 from dsm.terminal import console
+from dsm.weights_names import LIBRARIES
 
 if TYPE_CHECKING:
     from dsm.models.weights import LoadedEncoder

@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 from torch import nn
 
 from dsm.errors import UserError, first_line, has_control
-from dsm.inputs import path_of, published
 from dsm.models.about import check_about, parse_about
 from dsm.models.bare import Found, build_found, recognise_transformer
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
@@ -22,6 +21,7 @@ from dsm.models.hub import fetch_published, is_of_dsm, read_published
 from dsm.models.inert import Foreign, find_places
 from dsm.models.settings import RANDOM, Head, Init, Pooling
 from dsm.models.zoo import create_model, initialise_xavier
+from dsm.weights_names import path_of, published
 
 FORMAT = 1
 ENDINGS = (".pt", ".pth", ".pyth", ".ckpt", ".tar", ".bin", ".safetensors")

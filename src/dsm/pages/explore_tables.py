@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm.data.cameras import clock
-from dsm.data.list_lines import UNKNOWN
+from dsm.data.list_format import UNKNOWN
 from dsm.data.lists import VideoList, listable
 from dsm.errors import UserError
 from dsm.evaluate.explore import NOISE, Explored

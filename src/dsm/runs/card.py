@@ -18,7 +18,7 @@ from typing import Any
 
 import jinja2
 
-from dsm.data.list_lines import UNKNOWN
+from dsm.data.list_format import UNKNOWN
 from dsm.data.lists import VideoList
 from dsm.data.settings import clip_of
 from dsm.errors import UserError

@@ -12,13 +12,13 @@ from typing import Any
 
 from dsm.data.settings import clip_of
 from dsm.errors import UserError
-from dsm.inputs import path_of
 from dsm.models.weights import load_weights
 from dsm.runs.bad_videos import LEDGER
 from dsm.runs.folder import HOW_IT_TRAINS, flags_of, read_record
 from dsm.runs.logs import METRICS, read_metrics
 from dsm.runs.results import RESULTS, Row, read_results
 from dsm.video.ledger import Verdict, read_ledger
+from dsm.weights_names import path_of
 
 PUBLISHED = "published"
 """Stands for the method of a published model."""

@@ -17,7 +17,6 @@ from dsm.devices import reading_workers
 from dsm.distributed import begun_from_outside, check_gpus, is_first, lost_contact, trains_on_cpu
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
-from dsm.inputs import path_of
 from dsm.launch import GOES_ON, in_processes
 from dsm.locks import work
 from dsm.models.checkpoint_file import list_checkpoints, step_of
@@ -39,6 +38,7 @@ from dsm.video.flow import opencv, saved_flow
 from dsm.video.frame_folder import is_folder
 from dsm.video.source import VideoError
 from dsm.views import View
+from dsm.weights_names import path_of
 
 FETCHING = 1800.0
 """Seconds that a process waits for another on its machine to fetch the copy of the run."""

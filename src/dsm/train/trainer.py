@@ -30,12 +30,13 @@ from dsm.runs.copies import Copy
 from dsm.runs.logs import MONITOR, RunLog
 from dsm.runs.results import RESULTS
 from dsm.signals import Interrupted, stop_flag
-from dsm.terminal import Clock, Reporter, console, note, progress, step_note
+from dsm.terminal import Reporter, console, note, progress
 from dsm.train.config import RunConfig
 from dsm.train.evaluations import Evaluation, Evaluations
 from dsm.train.health import Health, where_broken
 from dsm.train.optim import build_optimizer, learning_rate
 from dsm.train.prepare import prepare, train_mode
+from dsm.train.progress import StepTimer, step_note
 from dsm.train.resuming import check_alike, check_length, default_settings, lasting_settings, steps_of
 from dsm.train.skipping import Skipping
 from dsm.train.start import clips_at_once, write_record
@@ -132,7 +133,7 @@ class Trainer:
         shown_at = progress(self.title, self.total, start=self.step, shown=first)
         with chosen, stop_flag() as stop, shown_at as bar, self.copy or nullcontext():
             try:
-                clock, shown, signal = Clock(), "", 0
+                clock, shown, signal = StepTimer(), "", 0
                 if log and begun:
                     self._finish_pending(log, bar)
                 elif log:
@@ -182,7 +183,7 @@ class Trainer:
         if signal:
             raise Interrupted(f"stopped at step {self.step} of {self.total} and saved", signal)
 
-    def train_step(self, batches: Any, clock: Clock) -> tuple[StepOutput, dict[str, float], list[Any]]:
+    def train_step(self, batches: Any, clock: StepTimer) -> tuple[StepOutput, dict[str, float], list[Any]]:
         """One step over all parts of a batch; the output is the last part's.
 
         Returns:

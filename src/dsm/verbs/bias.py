@@ -10,7 +10,7 @@ import numpy as np
 
 from dsm.data.classes import check_class_names, class_names, named
 from dsm.data.classes import names_of as class_names_of
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
 from dsm.devices import best_device, reading_workers
@@ -24,7 +24,6 @@ from dsm.evaluate.probe import Subject, subject_of
 from dsm.evaluate.variant_features import VariantFeatures, features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.files import write_text
-from dsm.inputs import path_of
 from dsm.intervals import Interval
 from dsm.models.precision import check_precision
 from dsm.models.weights import weights_name
@@ -59,6 +58,7 @@ from dsm.verbs.bias_card import (
 from dsm.verbs.bias_unlabelled import without_labels
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import BiasConfig
+from dsm.weights_names import path_of
 
 FILES = (RESULTS, "classes.csv", "predictions.csv", "bias.png", "bars.png", "variants.png")
 LEAST = 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from dsm.data.classes import CLASSES, OPPOSITES, carry_classes, read_classes, write_classes, write_opposites
 from dsm.data.folders import walk_with_links
-from dsm.data.list_lines import ENDINGS, UNLABELLED
+from dsm.data.list_format import LIST_ENDINGS, UNLABELLED
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.official import opposites_of
 from dsm.data.official.files import Entry
@@ -39,7 +39,7 @@ def convert(config: ConvertConfig) -> ListResult:
 
 def _convert_list(config: ConvertConfig) -> ListResult:
     source = Path(config.dataset)
-    out = config.out if config.out.suffix in ENDINGS else config.out / f"{source.stem}.txt"
+    out = config.out if config.out.suffix in LIST_ENDINGS else config.out / f"{source.stem}.txt"
     claim_files(out, overwrite=config.overwrite)
     if out.absolute() == source.absolute():
         raise UserError(f"{out} is the list to convert; choose another --out.")

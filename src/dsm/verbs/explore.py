@@ -22,7 +22,6 @@ from dsm.evaluate.novelty import novelty
 from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import is_hidden, write_text
-from dsm.inputs import MOTION
 from dsm.models.settings import RANDOM
 from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
 from dsm.pages.explore_tables import (
@@ -46,6 +45,7 @@ from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
 from dsm.verbs.settings.exploring import ExploreConfig
 from dsm.video.segments import without_segment
+from dsm.weights_names import MOTION
 
 SUGGESTIONS, LABELS, ALERTS = "suggestions.csv", "labels.csv", "alerts.csv"
 ALERTS_SHOWN = 24

@@ -13,7 +13,6 @@ import torch
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
-from dsm.inputs import path_of
 from dsm.models.export import export_onnx, export_program, export_safetensors, read_safetensors
 from dsm.models.fetch import CONFIG, HUB_TYPE, WHOLE, origin_of
 from dsm.models.heads import Embedder
@@ -29,6 +28,7 @@ from dsm.verbs.result import Result
 from dsm.verbs.settings.weights import ExportConfig
 from dsm.video.flow import BOUND
 from dsm.views import MODALITIES, ModalityName
+from dsm.weights_names import path_of
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")
 # The mean and std of dsm.render.to_network, (x - mean) / std, where x is RGB in [0, 1], its change, or flow

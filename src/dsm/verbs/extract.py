@@ -31,7 +31,6 @@ from dsm.evaluate.extract_to_file import (
 )
 from dsm.evaluate.feature_files import check_suffix, load_features
 from dsm.evaluate.features import places_of
-from dsm.inputs import lasting_name
 from dsm.launch import in_processes
 from dsm.models.settings import RANDOM, LoadSettings
 from dsm.models.weights import LoadedEncoder
@@ -45,6 +44,7 @@ from dsm.terminal import console, many, some, warn
 from dsm.urls import absolute
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import ExtractConfig
+from dsm.weights_names import absolute_name
 
 
 @takes_settings(ExtractConfig)
@@ -120,7 +120,7 @@ def _extract(config: ExtractConfig) -> None:
     videos, loaded, clip = _inputs(config)
     meta = {
         "run": loaded.name,
-        "weights": lasting_name(config.weights),
+        "weights": absolute_name(config.weights),
         "backbone": config.loading.backbone if config.weights == RANDOM else loaded.config.get("backbone"),
         "list": list_name(config.data),
         **places_of(videos),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsm.data.classes import check_class_names, class_lines, names_of
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.feature_files import check_suffix, save_features

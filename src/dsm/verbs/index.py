@@ -8,7 +8,7 @@ import numpy as np
 
 from dsm.data.classes import CLASSES, read_classes, write_classes
 from dsm.data.folders import find_parts, find_videos, index_folder
-from dsm.data.list_lines import ENDINGS
+from dsm.data.list_format import LIST_ENDINGS
 from dsm.data.lists import write_list
 from dsm.runs.claims import claim_files
 from dsm.settings import takes_settings
@@ -34,7 +34,7 @@ def index(config: IndexConfig) -> ListResult:
         lines.append(f"labels as in {list_folder / CLASSES}")
     paths = find_videos(config.folder)
     parts = {} if config.unlabelled else find_parts(config.folder, paths)
-    ending = config.out.suffix if config.out.suffix in ENDINGS else ""
+    ending = config.out.suffix if config.out.suffix in LIST_ENDINGS else ""
     stem = config.out.name.removesuffix(ending)
     files = {name: config.out.with_name(f"{stem}_{part}{ending}") for name, part in parts.items()}
     claim_files(*files.values(), overwrite=config.overwrite)

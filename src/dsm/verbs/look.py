@@ -13,7 +13,6 @@ from dsm.evaluate.altered_clips import alter
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.look import Looker, cosine, mass_csv, mass_of_list, mass_rows, read_frames_of
 from dsm.files import write_text
-from dsm.inputs import path_of
 from dsm.models.heads import Embedder
 from dsm.models.weights import load_weights
 from dsm.pages.film import Looked, write_look
@@ -24,6 +23,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import console, many
 from dsm.verbs.result import Result
 from dsm.verbs.settings.evaluation import LookConfig
+from dsm.weights_names import path_of
 
 
 @takes_settings(LookConfig)

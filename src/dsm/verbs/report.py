@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dsm.data.classes import class_names, named, names_of
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.lists import VideoList, needed, read_list
 from dsm.errors import UserError
 from dsm.evaluate.extract_to_file import digest
@@ -24,7 +24,6 @@ from dsm.evaluate.feature_files import load_features
 from dsm.evaluate.look import read_frames_of
 from dsm.evaluate.settings import ExtractSettings
 from dsm.files import written_aside
-from dsm.inputs import path_of, published
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_weights
 from dsm.pages.gallery import drawn
@@ -62,6 +61,7 @@ from dsm.verbs.settings.evaluation import (
     VideoTestData,
 )
 from dsm.verbs.video_test import test as test_videos
+from dsm.weights_names import path_of, published
 
 WRITTEN_LAST = {
     "retrieval": "classes.csv",

@@ -16,7 +16,6 @@ from dsm.data.settings import ClipChanges
 from dsm.distributed import begun_from_outside
 from dsm.errors import UserError
 from dsm.evaluate.settings import ExtractSettings
-from dsm.inputs import path_of
 from dsm.models.settings import LoadSettings
 from dsm.models.weights import load_weights
 from dsm.models.zoo import check_takes, create_model
@@ -37,6 +36,7 @@ from dsm.verbs.settings.evaluation import ExtractConfig, RetrieveConfig, VideoTe
 from dsm.verbs.settings.training import Changes, RecipesConfig, RunRecipeConfig
 from dsm.verbs.train import train_stage
 from dsm.verbs.video_test import test as test_videos
+from dsm.weights_names import path_of
 
 PIPED_WIDTH = 140
 """Width of the list of recipes, in characters, if it is not written to a terminal."""

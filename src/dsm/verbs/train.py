@@ -17,7 +17,6 @@ from dsm.data.lists import VideoList, needed, read_list, write_list
 from dsm.data.splits import subset
 from dsm.distributed import begun_from_outside, is_first
 from dsm.errors import UserError
-from dsm.inputs import path_of
 from dsm.methods.settings import MethodSettings
 from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.settings import RANDOM
@@ -44,6 +43,7 @@ from dsm.verbs.settings.evaluation import VideoTestConfig, VideoTestData
 from dsm.verbs.settings.training import FractionsConfig
 from dsm.verbs.video_test import is_tested
 from dsm.verbs.video_test import test as test_videos
+from dsm.weights_names import path_of
 
 STOPPED = tuple(128 + number for number in STOPS)
 """Exit codes of processes that saved and ended after a signal."""

@@ -31,7 +31,6 @@ from dsm.evaluate.video_test import (
     read_answers,
 )
 from dsm.files import csv_text, read_object, write_text
-from dsm.inputs import path_of
 from dsm.intervals import share_interval
 from dsm.models.weights import load_classifier
 from dsm.pages.confusion import draw_confusion, write_confusion_page
@@ -43,6 +42,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import Result, plain_table
 from dsm.verbs.settings.evaluation import VideoTestConfig
+from dsm.weights_names import path_of
 
 PROBABILITIES = "probabilities.npz"
 FILES = (RESULTS, PREDICTIONS, "classes.csv", "confusion.html", "confusion.png", PROBABILITIES)

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from dsm.data.settings import ClipConfig
 from dsm.errors import UserError, without_control
-from dsm.inputs import path_of, published
 from dsm.models.bare import build_found
 from dsm.models.checkpoint_file import Exported, chosen_in, read_file
 from dsm.models.fetch import fetch_torchvision
@@ -22,6 +21,7 @@ from dsm.settings import takes_settings
 from dsm.terminal import many
 from dsm.verbs.result import Result
 from dsm.verbs.settings.weights import InspectConfig
+from dsm.weights_names import path_of, published
 
 
 @takes_settings(InspectConfig)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dsm.data.list_lines import UNKNOWN, UNLABELLED
+from dsm.data.list_format import UNKNOWN, UNLABELLED
 from dsm.data.official.files import (
     Entry,
     Official,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsm.data.list_lines import MAX_NUMBER, UNKNOWN
+from dsm.data.list_format import MAX_NUMBER, UNKNOWN
 from dsm.errors import UserError
 from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dsm.data.list_columns import seconds_of
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.official.files import (
     Entry,
     Official,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dsm.data.list_lines import UNLABELLED
+from dsm.data.list_format import UNLABELLED
 from dsm.data.official.files import Entry, Official, json_of, known, lines_of, one_of, tell_lacking
 from dsm.errors import UserError
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dsm.data.list_lines import MAX_NUMBER, UNKNOWN, UNLABELLED
+from dsm.data.list_format import MAX_NUMBER, UNKNOWN, UNLABELLED
 from dsm.data.official import OFFICIAL, classic, long_videos, motions, subsets
 from dsm.data.official.files import Entry, Official
 from dsm.errors import UserError, has_control

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dsm.data.list_lines import COLUMNS
+from dsm.data.list_format import COLUMNS
 from dsm.data.official import OFFICIAL
 from dsm.data.settings import ClipConfig, Grouping
 from dsm.disturb.spatial_mix import SpatialMix

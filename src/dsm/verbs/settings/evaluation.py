@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from dsm.data.list_lines import ENDINGS
+from dsm.data.list_format import LIST_ENDINGS
 from dsm.data.settings import ClipChanges, Grouping
 from dsm.errors import UserError, check_range
 from dsm.evaluate.settings import (
@@ -150,7 +150,7 @@ class LookConfig:
                 )
         elif self.out.suffix not in FILM_FORMATS:
             raise UserError(f"{self.out}: --out must end in one of {', '.join(FILM_FORMATS)}.")
-        elif self.video.suffix.lower() in ENDINGS:
+        elif self.video.suffix.lower() in LIST_ENDINGS:
             raise UserError(f"{self.video} is a list; add --score to measure it, or give one of its videos.")
 
     @property
