@@ -656,11 +656,11 @@ def test_what_the_archive_never_showed_is_an_alert(footage: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("archive", "new", "message"),
     [
-        ({"clip": {"frames": 8, "size": 32}}, {"clip": {"frames": 16, "size": 32}}, "--frames 8 and 16"),
-        ({"clip": {"modality": "rgb"}}, {"clip": {"modality": "flow"}}, "--modality rgb and flow"),
-        ({"crops": 1}, {"crops": 3}, "--crops 1 and 3"),
-        ({"every": 1.0, "windows": 1}, {"every": 2.0, "windows": 3}, r"--every 1\.0 and 2\.0"),
-        ({"every": 0, "windows": 1}, {"every": 0, "windows": 3}, "--windows 1 and 3"),
+        ({"clip": {"frames": 8, "size": 32}}, {"clip": {"frames": 16, "size": 32}}, "with frames 8 and 16"),
+        ({"clip": {"modality": "rgb"}}, {"clip": {"modality": "flow"}}, "with modality rgb and flow"),
+        ({"crops": 1}, {"crops": 3}, "with crops 1 and 3"),
+        ({"every": 1.0, "windows": 1}, {"every": 2.0, "windows": 3}, r"with every 1\.0 and 2\.0"),
+        ({"every": 0, "windows": 1}, {"every": 0, "windows": 3}, "with windows 1 and 3"),
         ({}, {"times": True}, r"features of clips \(--per-clip\), the other of videos"),
     ],
 )

@@ -174,9 +174,9 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         save(tmp_path / f"{frames}{crops}.npz", made(20), clip={"frames": frames, "stride": 2}, crops=crops)
         for frames, crops in ((8, 1), (16, 1), (8, 3))
     ]
-    with pytest.raises(UserError, match="--frames 8 and 16"):
+    with pytest.raises(UserError, match="with frames 8 and 16"):
         open_archive(clips[:2])
-    with pytest.raises(UserError, match="--crops 1 and 3"):
+    with pytest.raises(UserError, match="with crops 1 and 3"):
         open_archive(clips[::2])
     assert len(open_archive([one, clips[0]]).features) == 40, "one does not tell"
 

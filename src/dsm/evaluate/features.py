@@ -190,7 +190,7 @@ def same_clips(one: Features, two: Features, names: tuple[str, str], *, spread: 
         other = of_each[1].get(name)
         if value is not None and other is not None and value != other:
             raise UserError(
-                f"{names[0]} and {names[1]}: were extracted with --{name} {value} and {other}, so their "
+                f"{names[0]} and {names[1]}: were extracted with {name} {value} and {other}, so their "
                 "features cannot be compared; extract both in the same way."
             )
 
