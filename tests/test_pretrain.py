@@ -213,7 +213,9 @@ def test_an_existing_run_is_never_overwritten_by_accident(scenes: Path, tmp_path
 
 def test_other_files_beside_an_unstarted_run_are_kept(scenes: Path, tmp_path: Path) -> None:
     videos = (scenes / "train.txt").read_text()
-    (tmp_path / "gone.txt").write_text("".join(f"gone/{line}\n" for line in videos.splitlines()))
+    # One can be read, so that the run begins.
+    first, *others = videos.splitlines()
+    (tmp_path / "gone.txt").write_text("\n".join([f"{scenes}/{first}", *(f"gone/{line}" for line in others)]))
     data = replace(config(scenes, tmp_path).data, train=tmp_path / "gone.txt")
     out = tmp_path / "runs"
     with pytest.raises(UserError):

@@ -121,8 +121,7 @@ class RunConfig:
     pooling: Pooling | None = None
     """How a feature map becomes one vector; by default, as the backbone does it."""
     epochs: int = 240
-    """Passes over all videos: so many clips are seen, in whole batches. A short batch at the end of a pass is
-    dropped, and the next pass begins."""
+    """Passes over the videos."""
     steps: int | None = None
     """Number of steps; replaces `epochs`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
@@ -228,8 +227,7 @@ class FinetuneConfig(RunConfig):
     """Weights to start from: a run folder, a checkpoint, a published model (`hf:ID`, `tv:NAME`, `timm:NAME`),
     `motion` (comes with dsm), or `none` for random ones. Their backbone replaces `--backbone`."""
     epochs: int = 45
-    """Passes over all videos: so many clips are seen, in whole batches. A short batch at the end of a pass is
-    dropped, and the next pass begins."""
+    """Passes over the videos."""
     # The paper's SGD needs long schedules; the paper's recipes set it.
     optim: OptimConfig = field(default_factory=lambda: OptimConfig("adamw", lr=1e-3, weight_decay=1e-4))
     head: Annotated[ClassifyConfig, tyro.conf.arg(name="")] = field(default_factory=ClassifyConfig)
