@@ -26,7 +26,7 @@ from dsm.terminal import console
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from docs_blocks import Block, blocks_of  # noqa: E402
+from docs_blocks import Block, blocks_of  # type: ignore[import-not-found]  # noqa: E402
 
 PAGES = ("own-videos.md", "own-examine.md")
 SETS_UP = ". .venv/bin/activate"
