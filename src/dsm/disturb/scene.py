@@ -173,16 +173,17 @@ def steadiness(clip: Tensor, scene: Tensor) -> float:
 def drift(flow: NDArray[np.float32]) -> float:
     """How far even the calmest parts of a picture move over some frames, in longer sides of the picture.
 
-    Each pixel's median flow, times the number of steps: so shaking, noise and an actor that passes count for
-    nothing. Of its lengths, the 20th percentile over the picture: an actor that stays in place rarely fills
+    Of each pixel, the smaller of two estimates of its way: the median flow times the number of steps, in
+    which an actor that passes counts for nothing; and the sum of the flow, in which shaking cancels itself
+    out. Of the ways' lengths, the 20th percentile over the picture: an actor that stays in place rarely fills
     more than four fifths. A camera that moves on leaves no part at rest, even where :func:`steadiness` does
     not notice because the ground is smooth.
 
     Args:
         flow: (T-1, 2, H, W) in pixels, from each frame to the next.
     """
-    moved = np.hypot(*np.median(flow, axis=0)) * len(flow) / max(flow.shape[-2:])
-    return float(np.quantile(moved, CALM))
+    ways = [np.hypot(*np.median(flow, axis=0)) * len(flow), np.hypot(*flow.sum(axis=0))]
+    return float(np.quantile(np.minimum(*ways), CALM)) / max(flow.shape[-2:])
 
 
 def swap_scene(clip: Tensor, moving: Tensor, other: Tensor) -> Tensor:
