@@ -164,7 +164,7 @@ import torch
 from dsm.errors import UserError
 from dsm.methods.moco import Moco
 from dsm.train.trainer import Trainer
-step, finite, save, forward = Trainer.train_step, Trainer._is_finite, Trainer._write_and_look, Moco.forward
+step, finite, save, forward = Trainer.train_step, Trainer._is_finite, Trainer._write_and_evaluate, Moco.forward
 spoilt = []
 def tell(self, *words):
     with (self.config.out / f"told-{self.fabric.global_rank}.txt").open("a") as file:
@@ -189,7 +189,7 @@ def slow(self, *args, **named):
     time.sleep(1)
     save(self, *args, **named)
     tell(self, "saved", self.step, time.monotonic())
-Trainer.train_step, Trainer._is_finite, Trainer._write_and_look = spoil, decide, slow
+Trainer.train_step, Trainer._is_finite, Trainer._write_and_evaluate = spoil, decide, slow
 Moco.forward = infinite
 """
 
