@@ -155,7 +155,7 @@ def read_list(
     Args:
         path: the list file, or its URL.
         root: folder that relative paths start from; None for the list's own folder.
-        columns: what each column means (``list_lines.COLUMNS``); empty to detect it.
+        columns: what each column means (``list_format.COLUMNS``); empty to detect it.
         names: class names, for a list with names instead of labels; None for ``classes.txt`` beside it.
         like: the classes of another list, or of a classifier, that this list is used with: if it has names
             instead of labels and no ``classes.txt`` beside it, they are numbered in the same way.
