@@ -164,7 +164,8 @@ import torch
 from dsm.errors import UserError
 from dsm.methods.moco import Moco
 from dsm.train.trainer import Trainer
-step, finite, save, forward = Trainer.train_step, Trainer._is_finite, Trainer._write_and_evaluate, Moco.forward
+step, finite, save = Trainer.train_step, Trainer._is_finite, Trainer._write_and_evaluate
+forward = Moco.forward
 spoilt = []
 def tell(self, *words):
     with (self.config.out / f"told-{self.fabric.global_rank}.txt").open("a") as file:
