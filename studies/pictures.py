@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from command import dsm_command
+from jpeg import save_jpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tables import interval
@@ -110,8 +111,7 @@ def draw_clips(demo_folder: DemoFolder) -> None:
         f"--clip.stride {CLIP.stride} --clip.resize {CLIP.resize} --clip.size {CLIP.size} "
         f"--show 2 --measure 2 --out {still} --overwrite"
     )
-    with Image.open(still) as preview:
-        preview.convert("RGB").save(still.with_suffix(".jpg"), quality=80, optimize=True)
+    save_jpeg(still, still.with_suffix(".jpg"))
     videos = demo_folder.scenes / "videos" / "test_free"
     dsm_command(
         f"look --weights {demo_folder.weights('dsm')} {videos}/00003.mp4 --other {videos}/00007.mp4 "

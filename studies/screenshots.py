@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from command import dsm_command
-from PIL import Image
+from jpeg import save_jpeg
 
 from dsm.data.lists import read_list, write_list
 from dsm.errors import UserError
@@ -25,8 +25,6 @@ from dsm.terminal import console
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1100, 860
 """Of a screen, in pixels."""
-QUALITY = 80
-"""Of the JPEGs."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def first_screen(page: Path, picture: Path) -> None:
              "--virtual-time-budget=6000", f"--screenshot={shot}", page.absolute().as_uri()],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
-        with Image.open(shot) as opened:
-            opened.convert("RGB").save(picture, quality=QUALITY, optimize=True)
+        save_jpeg(shot, picture)
 
 
 def report_page(options: Options) -> Path:

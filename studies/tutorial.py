@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from begin import begin
-from PIL import Image
+from jpeg import save_jpeg
 
 from dsm.errors import UserError
 from dsm.files import write_text
@@ -43,8 +43,6 @@ LOGGED = (
     ("loss", "loss", "{:.2f}"),
 )
 """Names in the log, in the table, and how they are written."""
-QUALITY = 80
-"""Of the JPEGs."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +117,6 @@ def training_table(run: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def picture(source: Path, target: Path) -> None:
-    with Image.open(source) as opened:
-        opened.convert("RGB").save(target, quality=QUALITY, optimize=True)
-
-
 def main(options: Options) -> None:
     folder = options.out / "folder"
     stage(options.footage, folder)
@@ -141,8 +134,8 @@ def main(options: Options) -> None:
     write_text(options.out / "training.md", training_table(folder / "runs" / "mine"))
     if not (folder / "preview.png").exists():
         run(PREVIEW, folder)
-    picture(folder / "preview.png", options.out / "preview_real.jpg")
-    picture(folder / "look.jpg", options.out / "look_own.jpg")
+    save_jpeg(folder / "preview.png", options.out / "preview_real.jpg")
+    save_jpeg(folder / "look.jpg", options.out / "look_own.jpg")
     console.print(f"{options.out}: tutorial.txt, training.md, preview_real.jpg and look_own.jpg")
 
 

@@ -129,9 +129,14 @@ LONGEST_WAIT = timedelta(hours=6)
 """Time limit for waiting on a process that evaluates a list (``--monitor.list``, ``--data.test``)."""
 
 
+def process_count() -> int:
+    """The number of processes of this run, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def begun_from_outside() -> bool:
     """Whether a launcher has already started this as one of several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return process_count() > 1 and "RANK" in os.environ
 
 
 def is_first() -> bool:
@@ -184,7 +189,7 @@ def make_fabric() -> Fabric:
         keep_to_cores()
         return Fabric(accelerator="auto", devices=1)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    world = int(os.environ["WORLD_SIZE"])
+    world = process_count()
     devices = local
     if torch.cuda.is_available():
         devices = gpus_to_choose_from(local, torch.cuda.device_count(), os.environ)

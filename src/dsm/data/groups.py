@@ -162,10 +162,12 @@ def find_groups(
         groups = read_groups(file, paths)
     elif regex:
         groups = groups_of(paths, regex)
-    else:
-        groups = [without_segment(path) for path in paths] if intervals else list(paths)
+    elif intervals:
+        groups = [without_segment(path) for path in paths]
         if groups == list(paths):
             return None
+    else:
+        return None
     remark = remark_on(groups)
     if intervals and remark:
         note(remark)

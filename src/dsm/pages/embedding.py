@@ -143,9 +143,13 @@ class NumberLine(NamedTuple):
     """The numbers of one metric."""
 
     metric: str
-    title: str
     cells: dict[str, Cell]
     """One for each run: its value, and its interval and the value of chance."""
+
+    @property
+    def title(self) -> str:
+        """Its metric in words."""
+        return self.metric.replace("_", " ")
 
 
 def number_table(rows: Sequence[Row]) -> list[NumberLine]:
@@ -157,7 +161,7 @@ def number_table(rows: Sequence[Row]) -> list[NumberLine]:
     for row in rows:
         if row.metric.endswith("_chance"):
             continue
-        line = lines.setdefault(row.metric, NumberLine(row.metric, row.metric.replace("_", " "), {}))
+        line = lines.setdefault(row.metric, NumberLine(row.metric, {}))
         value, interval = row.texts
         chance = chances.get((row.run, row.metric))
         words = (interval, "" if chance is None else f"chance {chance:.0%}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dsm.data.settings import ClipConfig, clip_of
 from dsm.distributed import is_first
 from dsm.errors import MachineError, UserError
+from dsm.evaluate.extract_to_file import digest
 from dsm.models.about import parse_about
 from dsm.models.checkpoint_file import NoCheckpointError, list_checkpoints
 from dsm.models.export import create_described
@@ -99,8 +98,7 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     fine_tuned = "classes" in loaded.config
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
     origin = origin_of(weights, loaded.config)
-    digest = _digest_of(encoder)
-    return encoder, {**about, "begun_with": begun_with, "digest": digest, **origin}, clip
+    return encoder, {**about, "begun_with": begun_with, "digest": digest(encoder), **origin}, clip
 
 
 RECORDED = ("backbone", "model", "tuned", "pictures", "begun_with", "digest", "base_model", "license")
@@ -121,15 +119,6 @@ def _as_recorded(saved: dict[str, Any], config: Any) -> tuple[nn.Module, dict[st
         about.pop("tuned", None)
     clip = clip_of(saved.get("clip", {})) if config.clip == ClipConfig() else config.clip
     return create_described(about), about, clip
-
-
-def _digest_of(encoder: nn.Module) -> str:
-    """A digest of an encoder's weights, by which a resumed run knows them wherever they are."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, tensor in encoder.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def _warn_of_other_clips(clip: ClipConfig, weights: str, trained_on: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from dsm.data.lists import VideoList, read_list
 from dsm.devices import reading_workers
+from dsm.distributed import process_count
 from dsm.errors import UserError
 from dsm.evaluate.balance import BALANCE
 from dsm.methods.registry import create_method
@@ -99,11 +99,10 @@ FEW = 8
 def _note_few_lenders(config: PretrainConfig) -> None:
     clips, parts = clips_at_once(config), config.optim.accumulate
     if clips < FEW:
-        processes = os.environ.get("WORLD_SIZE", "1")
         same = "; with two, anchor and positive get the same one" if clips == 2 else ""
         note(
             f"clips get the scenes of other clips of their own part of a batch, which has only {clips} "
-            f"({config.data.batch_size} in {processes} x {parts} parts, --devices x --optim.accumulate)"
+            f"({config.data.batch_size} in {process_count()} x {parts} parts, --devices x --optim.accumulate)"
             f"{same}; {FEW} or more are better."
         )
 

@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 from dsm.data.lists import VideoList, needed
 from dsm.data.loading import allow_handles
 from dsm.devices import reading_workers
-from dsm.distributed import begun_from_outside, check_gpus, is_first, lost_contact, trains_on_cpu
+from dsm.distributed import (
+    begun_from_outside,
+    check_gpus,
+    is_first,
+    lost_contact,
+    process_count,
+    trains_on_cpu,
+)
 from dsm.errors import UserError
 from dsm.files import json_text, write_text
 from dsm.launch import GOES_ON, in_processes
@@ -123,7 +130,7 @@ def check_batch(config: RunConfig, world: int) -> None:
 
 def clips_at_once(config: RunConfig) -> int:
     """How many clips a process encodes at once: those of its share of a part of a batch."""
-    return config.data.batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * config.optim.accumulate)
+    return config.data.batch_size // (process_count() * config.optim.accumulate)
 
 
 def check_reading(config: RunConfig, videos: VideoList, views: Sequence[View]) -> None:
@@ -165,7 +172,7 @@ def begin(config: RunConfig, videos: VideoList, watched: VideoList | None, metho
     """
     check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     check_precision(config.precision, "cpu" if trains_on_cpu() else "cuda")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     check_batch(config, processes)
     check_processes(method, processes)
     batch = config.data.batch_size
