@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb.grid import from_unit, to_unit
+from dsm.disturb.scene import box_mean
 from dsm.disturb.spatial import Disturbance
 from dsm.disturb.spatial_mix import Draw, Seed, Source
 from dsm.errors import UserError
@@ -173,7 +173,7 @@ def moving_part(clip: Tensor, share: float) -> Tensor:
     side = max(min(clip.shape[-2:]) // 16 * 2 + 1, 3)
     smooth = change[:, None]
     for _ in range(2):  # two box filters approximate a Gaussian
-        smooth = F.avg_pool2d(smooth, side, 1, side // 2, count_include_pad=False)
+        smooth = box_mean(smooth, side)
     flat = smooth.flatten(1)
     middle = flat.quantile(1 - share, dim=1, keepdim=True)
     # From 0 at half the quantile to 1 at 1.5 times it.

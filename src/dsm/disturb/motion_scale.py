@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsm.disturb.grid import identity_grid, working_dtype
+from dsm.disturb.scene import box_mean
 from dsm.disturb.temporal import MotionScale
 from dsm.video.flow import compute_flow
 
@@ -65,10 +66,7 @@ def _bounded(moved: Tensor) -> Tensor:
     longest = float(moved.norm(dim=1).max())
     moved = moved * min(1.0, FARTHEST * side / max(longest, 1e-6))
     window = int(min(longest, SMOOTH * side)) // 2 * 2 + 1
-    for kernel in ((window, 1), (1, window)):
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        moved = F.avg_pool2d(moved, kernel, 1, padding, count_include_pad=False)
-    return moved
+    return box_mean(moved, window)
 
 
 def _units(moved: Tensor) -> Tensor:

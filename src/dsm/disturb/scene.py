@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
 # Changes below the first threshold count as noise, above the second as motion, in units of the whole range.
@@ -38,7 +39,11 @@ SMOOTHED, BLUR = 12, 1 / 12
 
 def temporal_median(clip: Tensor) -> Tensor:
     """The scene: clips (B, C, T, H, W) -> (B, C, 1, H, W); for an even number of frames, the lower median."""
-    return clip.median(dim=2, keepdim=True).values
+    if clip.device.type != "cpu":
+        return clip.median(dim=2, keepdim=True).values
+    middle = (clip.shape[2] - 1) // 2
+    sorted_there = np.partition(clip.numpy(), middle, axis=2)  # several times as fast as PyTorch's median
+    return torch.from_numpy(sorted_there[:, :, middle : middle + 1].copy())
 
 
 def still_scene(clip: Tensor) -> Tensor:
@@ -54,10 +59,16 @@ def still_scene(clip: Tensor) -> Tensor:
     if not unknown.any():
         return median
     filled = fill(median[:, :, 0], unknown)[:, :, None]
-    matches = moving_mask(clip, filled) < 0.5  # (B, 1, T, H, W)
-    visible = clip.masked_fill(~matches, torch.nan).nanmedian(dim=2, keepdim=True).values
-    enough = matches.float().mean(2, keepdim=True) >= SEEN
-    return torch.where(unknown[:, :, None], torch.where(enough, visible, filled), median)
+    matches = moving_mask(clip, filled) < 0.5
+    # Of the n uncertain pixels only, as medians are slow.
+    pixels, matched, filling = (
+        whole.permute(0, 3, 4, 1, 2)[unknown[:, 0]] for whole in (clip, matches, filled)
+    )  # (n, C, T), (n, 1, T), (n, C, 1)
+    visible = pixels.masked_fill(~matched, torch.nan).nanmedian(dim=2, keepdim=True).values
+    enough = matched.float().mean(2, keepdim=True) >= SEEN
+    scene = median.permute(0, 3, 4, 1, 2)  # a view
+    scene[unknown[:, 0]] = torch.where(enough, visible, filling)
+    return median
 
 
 def scene_around(clip: Tensor, mask: Tensor) -> Tensor:
@@ -105,18 +116,36 @@ def fill(picture: Tensor, unknown: Tensor) -> Tensor:
     """
     filled, known = picture * ~unknown, (~unknown).float()
     while True:
-        weight = F.avg_pool2d(known, 7, 1, 3)
+        weight = box_mean(known, 7)
         new = (weight > 0) & (known == 0)
         if not new.any():
             break
-        filled = torch.where(new, F.avg_pool2d(filled, 7, 1, 3) / weight.clamp(min=1e-6), filled)
+        filled = torch.where(new, box_mean(filled, 7) / weight.clamp(min=1e-6), filled)
         known = torch.maximum(known, new.float())
     filled = torch.where(known > 0, filled, picture)
     side = round(min(picture.shape[-2:]) * BLUR / 2) * 2 + 1
     for _ in range(SMOOTHED):
-        blurred = F.avg_pool2d(filled, side, 1, side // 2, count_include_pad=False)
-        filled = torch.where(unknown, blurred, picture)
+        filled = torch.where(unknown, box_mean(filled, side), picture)
     return filled
+
+
+def box_mean(pictures: Tensor, side: int) -> Tensor:
+    """The mean of the square of ``side`` pixels around each pixel, as far as it lies in the picture.
+
+    Two products with matrices, which on a CPU take a tenth of the time of ``avg_pool2d``.
+
+    Args:
+        pictures: (B, C, H, W). side: odd.
+    """
+    rows, columns = (_line_mean(pictures, length, side) for length in pictures.shape[-2:])
+    return rows @ pictures @ columns.T
+
+
+def _line_mean(like: Tensor, length: int, side: int) -> Tensor:
+    """The matrix (length, length) that replaces each entry of a line by the mean of those around it."""
+    place = torch.arange(length, device=like.device)
+    near = ((place[:, None] - place).abs() <= side // 2).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
 
 
 def _grown(mask: Tensor, radius: int) -> Tensor:
@@ -125,16 +154,10 @@ def _grown(mask: Tensor, radius: int) -> Tensor:
 
 
 def _without_holes(mask: Tensor) -> Tensor:
-    """Fill the holes of a mask (B, 1, H, W) of 0 and 1: zeros not reachable from the picture's edge."""
-    free = 1 - mask
-    reached = torch.zeros_like(mask)
-    for edge in (np.s_[..., :1, :], np.s_[..., -1:, :], np.s_[..., :1], np.s_[..., -1:]):
-        reached[edge] = free[edge]
-    while True:
-        more = torch.minimum(_grown(reached, 1), free)
-        if torch.equal(more, reached):
-            return 1 - reached
-        reached = more
+    """Fill the holes of a mask (B, 1, H, W) of 0 and 1: zeros not reachable from the picture's edge, not even
+    diagonally."""
+    whole = [binary_fill_holes(one, np.ones((3, 3))) for one in mask[:, 0].cpu().numpy() > 0]
+    return torch.from_numpy(np.stack(whole))[:, None].to(mask)
 
 
 def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
@@ -149,7 +172,7 @@ def moving_mask(clip: Tensor, scene: Tensor) -> Tensor:
     """
     change = (clip - scene).abs().amax(1)  # (B, T, H, W)
     side = round(min(clip.shape[-2:]) * NEAR) * 2 + 1
-    change = F.avg_pool2d(change, side, 1, side // 2, count_include_pad=False)
+    change = box_mean(change, side)
     common = change.flatten(2).median(dim=2).values[:, :, None, None]  # of each frame
     return ((change - common - QUIET) / (LOUD - QUIET)).clamp(0, 1)[:, None]
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dsm.disturb import temporal
-from dsm.disturb.scene import stripes, swap_scene
+from dsm.disturb.scene import box_mean, stripes, swap_scene
 from dsm.disturb.spatial_mix import SpatialMix
 from dsm.disturb.temporal import TemporalMix
 from dsm.render import MEAN
@@ -231,7 +230,7 @@ def appearance_free(seen: Seen, rng: np.random.Generator) -> Tensor:
     views = [torch.from_numpy(carried_noise(flow, rng)).permute(3, 0, 1, 2) for flow in flows]
     noise = torch.stack(views).to(seen.clips)
     side = 2 * round(min(noise.shape[-2:]) * GRAIN / 2) + 1
-    blurred = F.avg_pool3d(noise, (1, side, side), 1, (0, side // 2, side // 2), count_include_pad=False)
+    blurred = box_mean(noise.flatten(0, 1), side).reshape(noise.shape)
     # The standard deviation of a mean of n is smaller by the root of n.
     return ((blurred - 0.5) * side + 0.5).clamp(0, 1)[None]
 

@@ -155,7 +155,7 @@ class Renormalized(nn.Module):
 
     def converted(self, clip: Tensor) -> Tensor:
         """Convert a clip from this project's normalisation to the encoder's."""
-        return clip * self.scale + self.shift
+        return torch.addcmul(self.shift, clip, self.scale)
 
 
 @dataclass(frozen=True)
