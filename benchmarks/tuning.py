@@ -5,8 +5,8 @@
 The encoder is a VideoMAE of the size of ViT-B with random weights. A step is that of ``dsm``: the views of
 a batch of random clips through the encoder and its momentum copy, the gradient, and AdamW. Rates are medians.
 On a CPU, memory is the process's greatest less what it had before the model was built; on a GPU, what PyTorch
-allocated. Linux keeps much of what tensors free, and memory then depends on the order of their sizes: begin the
-command with ``MALLOC_MMAP_THRESHOLD_=1000000`` to give it back, which costs some time.
+allocated. Linux keeps much of what tensors free, and memory then depends on the order of their sizes: begin
+the command with ``MALLOC_MMAP_THRESHOLD_=1000000`` to give it back, which costs some time.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from begin import begin
 from command import dsm_command
 from health import trials_of
 from places import BACKBONE, FREE
-from reliance import Numbers, lost_in, numbers_of
+from reliance import LEFT_OUT, RISES, Numbers, lost_in, numbers_of
 from scipy.stats import spearmanr
 from trials import study_command
 
@@ -31,12 +31,6 @@ from dsm.runs.results import RESULTS, Row
 from dsm.terminal import console
 
 CONFLICT = "test_conflict"
-LEFT_OUT = ("acc_", "conflict", "actor_left", "dimensions_both", "dimensions_neither")
-"""How the names begin of numbers that are no measure of reliance by themselves."""
-RISES = (
-    "scene_reliance", "hat_background_only_ratio", "hat_scene_error", "conflfg_error", "dimensions_static"
-)  # fmt: skip
-"""Measures that a high loss should raise, by how their names begin; it should lower the others."""
 CHANCE_OF = 0.05
 """A correlation counts if its p-value is below this (of n encoders, as if they were independent)."""
 

@@ -9,7 +9,8 @@ between; ``findings.md`` says whether it does. The table adds a number that only
 share of the skill that is lost if every scene belongs to another motion (`test` against `test_conflict`).
 The world `panned` is `scenes` under a panning camera, where scenes cannot be exchanged.
 
-Writes ``reliance.md``, ``findings.md`` and the first seed's pictures; ``agreement.py`` reads the reports.
+Writes ``reliance.md``; ``findings.md``; ``measures.md``, whether every measure of the reports is in the order
+of the classifiers; and the first seed's pictures. ``agreement.py`` reads the reports.
 About twenty minutes per seed and world on one core; finished work is not repeated.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,6 +60,14 @@ PANNED = "panned"
 """The world `scenes` under a panning camera."""
 WIDE, SIDE = 108, 72
 """Sides in pixels of the videos drawn for it, and of the window that moves over them."""
+LEFT_OUT = ("acc_", "conflict", "actor_left", "dimensions_both", "dimensions_neither")
+"""How the names begin of numbers that are no measure of reliance by themselves."""
+RISES = (
+    "scene_reliance", "hat_background_only_ratio", "hat_scene_error", "conflfg_error", "dimensions_static"
+)  # fmt: skip
+"""How the names of measures begin that rise with the use of the scene; the others fall."""
+EQUAL = 0.01
+"""Numbers that differ by less are equal, but for rounding."""
 PICTURES = {
     "bars.png": "bias_bars.png",
     "bias.png": "bias_classes.png",
@@ -217,6 +226,31 @@ def findings(by_world: dict[str, dict[int, Numbers]], folders: dict[tuple[str, i
     return "\n".join(lines) + "\n"
 
 
+def in_order(metric: str, values: Sequence[float]) -> bool:
+    """Whether a measure never falls from one classifier to the next, or never rises if it should fall."""
+    sign = 1 if metric.startswith(RISES) else -1
+    return all(sign * (two - one) >= -EQUAL for one, two in pairwise(values))
+
+
+def measures(numbers: Numbers) -> str:
+    """One row a measure: its value for each classifier in %, and whether the first four are in order.
+
+    The others have no place in that order. A classifier that lacks the measure is passed over.
+    """
+    ordered = list(CLASSIFIERS)[:4]
+    lines = ["| measure | " + " | ".join(CLASSIFIERS.values()) + " | should | in order |",
+             "|---" * (len(CLASSIFIERS) + 3) + "|"]  # fmt: skip
+    names = dict.fromkeys(metric for of in numbers.values() for metric in of)
+    for metric in (name for name in names if not name.startswith(LEFT_OUT)):
+        rows = {run: numbers[run].get(metric) for run in CLASSIFIERS}
+        cells = ["" if row is None else f"{100 * row.value:.0f}" for row in rows.values()]
+        values = [row.value for run in ordered if (row := rows[run]) is not None]
+        should = "rise" if metric.startswith(RISES) else "fall"
+        verdict = "" if len(values) < 3 else "yes" if in_order(metric, values) else "**no**"
+        lines.append(f"| `{metric}` | {' | '.join(cells)} | {should} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
 def camera_moves(report: Path) -> bool:
     """Whether the report found that scenes cannot be exchanged, and went by other numbers."""
     return not json.loads((report / VERDICTS).read_text(encoding="utf-8"))["still"]
@@ -229,7 +263,7 @@ def rises(numbers: Numbers, moving: bool) -> bool | None:
     values = [row.value for row in found if row is not None]
     if moving or len(values) < len(found):
         return None
-    return all(one <= two + 0.01 for one, two in pairwise(values))
+    return in_order("scene_reliance", values)
 
 
 def end_is(run: str, *, low: bool) -> Check:
@@ -286,12 +320,14 @@ def main(options: Options) -> None:
     told = f"Scenes cannot be exchanged, by the report: {', '.join(dict.fromkeys(moving)) or 'nowhere'}.\n"
     write_text(options.out / "reliance.md", command + "\n".join(parts))
     write_text(options.out / "findings.md", f"{command}{found}\n{told}")
+    every = [f"`{world}`:\n\n{measures(numbers[options.seeds[0]])}" for world, numbers in by_world.items()]
+    write_text(options.out / "measures.md", command + "\n".join(every))
     report = folders[options.worlds[0], options.seeds[0]] / "report"
     for picture, name in PICTURES.items():
         if (report / picture).exists():
             shutil.copyfile(report / picture, options.out / name)
     console.print(f"{found}\n{told}", markup=False)
-    console.print(f"{options.out}: reliance.md, findings.md and pictures")
+    console.print(f"{options.out}: reliance.md, findings.md, measures.md and pictures")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,25 @@ def test_the_findings_of_reliance_are_those_of_the_intervals(study: Callable[[st
     assert [check(wrong, False) for check in reliance.EXPECTED.values()] == [False] * 5
 
 
+def test_measures_that_leave_the_order_of_the_classifiers_are_told(
+    study: Callable[[str], ModuleType],
+) -> None:
+    reliance = study("reliance")
+    given = {
+        "scene_reliance": (0.1, 0.2, 0.4, 0.9),
+        "motion_gain": (0.9, 0.5, 0.505, 0.0),  # equal, but for rounding
+        "order_sensitivity": (0.9, 0.5, 0.6, 0.0),
+        "opposites": (0.6, 0.7),
+    }
+    by_run = {
+        run: numbers({name: (values[place],) * 3 for name, values in given.items() if place < len(values)})
+        for place, run in enumerate(reliance.CLASSIFIERS)
+    }
+    rows = [line.split(" | ") for line in reliance.measures(by_run).splitlines()[2:]]
+    assert [row[-2] for row in rows] == ["rise", "fall", "fall", "fall"]
+    assert [row[-1].strip(" |") for row in rows] == ["yes", "yes", "**no**", ""]
+
+
 def test_the_window_of_a_panning_camera_crosses_the_picture(
     study: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:

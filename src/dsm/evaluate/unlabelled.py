@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
 from dsm.evaluate.nearest import nearest
 from dsm.evaluate.probe import logistic
@@ -29,15 +30,18 @@ OF_SHARED_PLACES = ("place_probe", "place_probe_chance")
 
 
 def unlabelled_measures(
-    features: Mapping[str, Matrix], groups: Sequence[str] | None = None
+    features: Mapping[str, Matrix],
+    groups: Sequence[str] | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> dict[str, Interval]:
     """All measures of this module that can be measured; chance levels have no intervals.
 
     Args:
         features: (n, D), by variant.
+        labels: (n,), if they are known, to spread classes evenly over the folds of :func:`arrow_of_time`.
     """
     found = {}
-    arrow = arrow_of_time(features["clip"], features["reversed"], groups)
+    arrow = arrow_of_time(features["clip"], features["reversed"], groups, labels)
     if arrow is not None:
         found["arrow_of_time"] = arrow
     kept = static_and_dynamic(features["clip"], features["shuffled"], features["recoloured"], groups)
@@ -91,16 +95,23 @@ def _mirrored(found: Interval) -> Interval:
 
 
 def arrow_of_time(
-    forwards: Matrix, backwards: Matrix, groups: Sequence[str] | None = None
+    forwards: Matrix,
+    backwards: Matrix,
+    groups: Sequence[str] | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> Interval | None:
     """How often a linear probe distinguishes features of clips from those of the same clips played backwards.
 
     The arrow of time (Pickup et al., Seeing the Arrow of Time, CVPR 2014; Wei et al., Learning and Using the
     Arrow of Time, CVPR 2018). Chance is a half; no more is possible if motions look the same backwards.
 
+    Where one class looks like another played backwards, a fold must not hold more videos of the one: the
+    probe would learn the other's direction from the rest, and miss more often than chance.
+
     Args:
         forwards, backwards: (n, D), of the same videos. A video, or a group, is never in two folds of the
             cross-validation.
+        labels: (n,), of classes to spread evenly over the folds, as far as groups allow.
 
     Returns:
         None for fewer than ten videos, or fewer than two groups.
@@ -111,8 +122,12 @@ def arrow_of_time(
     if count < LEAST or folds < 2:
         return None
     rows = np.concatenate([forwards, backwards])
-    labels = np.repeat([0, 1], count)
-    hits = probed(rows, labels, GroupKFold(folds).split(rows, labels, np.tile(of, 2)))
+    classes = labels if labels is not None else np.zeros(count, np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class may have fewer videos than there are folds
+        splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(forwards, classes, of))
+    both = [(np.append(train, train + count), np.append(test, test + count)) for train, test in splits]
+    hits = probed(rows, np.repeat([0, 1], count), both)
     return share_interval(hits.reshape(2, count).mean(0), groups=groups)
 
 

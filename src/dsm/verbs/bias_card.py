@@ -57,7 +57,7 @@ def measures_of(
     features = {name: subject.features(values) for name, values in outputs.items()}
     if "appearance_free" in features:
         found["appearance_free_probe"] = probe_accuracy(judged, features["appearance_free"])
-    found |= unlabelled_measures(features, judged.groups)
+    found |= unlabelled_measures(features, judged.groups, judged.labels)
     return found
 
 
