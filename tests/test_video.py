@@ -10,7 +10,10 @@ import pytest
 from conftest import frame_numbers, numbered_frames
 
 from dsm.data import reading as cache_module
+from dsm.data.clips import EvaluationClips
+from dsm.data.lists import VideoList
 from dsm.data.reading import FrameCache
+from dsm.data.settings import ClipConfig
 from dsm.video.convert import fit_short_side
 from dsm.video.decode import probe, read_clip, read_frames
 from dsm.video.sampling import random_window, uniform_windows
@@ -123,3 +126,19 @@ def test_the_cache_returns_the_files_frames_within_its_size(
     (tmp_path / "b.mp4").unlink()
     with pytest.raises(VideoError, match="no such file"):
         cache.read(tmp_path / "b.mp4", numbers, 96, 30)
+
+
+def test_the_cache_keeps_a_video_that_is_listed_with_two_lengths(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", numbered_frames(30, 96, 128))
+    cache = FrameCache(4)
+    assert frame_numbers(cache.read(tmp_path / "a.mp4", np.array([3, 7]), 96, 10)) == [3, 7]
+    assert frame_numbers(cache.read(tmp_path / "a.mp4", np.array([3, 17]), 96, 20)) == [3, 17]
+
+
+def test_clips_at_times_keep_to_the_file_if_its_list_claims_more_frames(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", numbered_frames(24), fps=24)
+    videos = VideoList(["a.mp4"], np.zeros(1, np.int64), np.array([31]), tmp_path)
+    clips = EvaluationClips(videos, ClipConfig(8, 1, resize=48, size=48), 1, every=0.25)
+    windows, _ = clips.windows_of(0)
+    assert windows[:, 0].tolist() == [0, 6, 12, 16]
+    assert windows.max() == 23

@@ -22,6 +22,7 @@ from dsm.disturb.motion_scale import at_pace
 from dsm.errors import UserError
 from dsm.video.sampling import (
     Indices,
+    Video,
     clips_from,
     random_part,
     random_window,
@@ -298,7 +299,7 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
         video = self.reader.video(index)
         times = self.reader.times(index) if self.timed else None
         if self.every and times is not None:
-            step = self._step(index, times)
+            video, step = self._timed(index, times), self._step(index, times)
             windows = timed_windows(video, clip.frames_to_read, clip.stride, times, step)
             if len(windows) > MOST_CLIPS:  # every part gets a clip, and there may be very many parts
                 windows = windows[np.linspace(0, len(windows) - 1, MOST_CLIPS).astype(np.int64)]
@@ -308,7 +309,12 @@ class EvaluationClips(Dataset[dict[str, Any] | UserError]):
 
     def _step(self, index: int, times: NDArray[np.float64]) -> float:
         """Seconds between the starts of a video's clips: more than ``every`` if there would be too many."""
-        return max(self.every, shown_seconds(self.reader.video(index), times) / MOST_CLIPS)
+        return max(self.every, shown_seconds(self._timed(index, times), times) / MOST_CLIPS)
+
+    def _timed(self, index: int, times: NDArray[np.float64]) -> Video:
+        """The frames that have times: a list may claim more frames than the file has."""
+        video = self.reader.video(index)
+        return min(video, len(times)) if isinstance(video, int) else video
 
     def around(self, index: int, moment: float) -> Tensor:
         """The clip of a video around a moment, in seconds from its first frame: (crops, T, S, S, C).

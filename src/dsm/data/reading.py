@@ -41,8 +41,9 @@ class FrameCache:
         """``seconds`` and ``decoder`` are as for :func:`dsm.video.decode.read_frames`."""
         self._room = megabytes * 2**20
         self._seconds, self._decoder = seconds, decoder
-        self._kept: dict[tuple[str, int], NDArray[np.uint8]] = {}
-        self._too_large: set[tuple[str, int]] = set()
+        # A list may give a path twice, with different numbers of frames.
+        self._kept: dict[tuple[str, int, int], NDArray[np.uint8]] = {}
+        self._too_large: set[tuple[str, int, int]] = set()
         """Videos that did not fit; the free room only shrinks."""
 
     def read(self, path: Path, indices: NDArray[np.int64], short_side: int, total: int) -> NDArray[np.uint8]:
@@ -51,7 +52,7 @@ class FrameCache:
         Args:
             total: frames of the video, to estimate whether it fits into memory.
         """
-        key = (str(path), short_side)
+        key = (str(path), short_side, total)
         if key not in self._kept:
             least = total * short_side * short_side * 3
             if least > self._room or key in self._too_large:
