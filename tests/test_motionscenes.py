@@ -111,6 +111,17 @@ def test_an_interrupted_data_set_is_completed_identically(scenes: Path) -> None:
     assert videos.file(7).read_bytes() == before
 
 
+def test_a_later_call_for_another_list_keeps_the_scenes_of_the_first(tmp_path: Path) -> None:
+    config = MotionScenesConfig(motions=2, train=2, test=2, frames=4, size=32)
+    for split in ("train", "test_free"):
+        write_motionscenes(config, tmp_path / "scenes", splits=[split], workers=1)
+    listed = [
+        path for split in ("train", "test_free") for path in read_list(tmp_path / f"scenes/{split}.txt").paths
+    ]
+    table = (tmp_path / "scenes" / "scenes.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in table[1:]] == listed
+
+
 def test_folders_with_other_settings_or_contents_are_left_alone(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other settings"):
         write_motionscenes(MotionScenesConfig(train=40, test=10, seed=1), scenes)

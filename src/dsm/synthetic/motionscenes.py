@@ -149,7 +149,9 @@ def write_motionscenes(
         lines = [f"{plan.path} {plan.motion} {config.frames}\n" for plan in plans[split]]
         write_text(out / f"{split}.txt", "".join(lines))
     table = ["path\tmotion\tfamily\n"]
-    table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in everything]
+    written_before = [split for split in SPLITS if (out / f"{split}.txt").is_file()]
+    listed = [plan for split in written_before for plan in plan_split(config, split)]
+    table += [f"{plan.path}\t{names[plan.motion]}\t{plan.family}\n" for plan in listed]
     write_text(out / "scenes.tsv", "".join(table))
     return out
 
