@@ -12,7 +12,8 @@ import pytest
 
 from dsm.data.lists import read_list
 from dsm.errors import UserError
-from dsm.evaluate.features import BELOW, Features, places_of
+from dsm.evaluate import features as features_module
+from dsm.evaluate.features import BELOW, Features, label_names, places_of
 from dsm.pages.gallery import clip_frames
 from dsm.verbs.pack import PackConfig, pack
 from dsm.video.decode import read_frames
@@ -78,6 +79,17 @@ def test_features_that_name_urls_are_not_fetched(own: Path, tmp_path: Path) -> N
             clip_frames(features, 0)
     with pytest.raises(VideoError, match="if you trust it, pass it with --root"):
         clip_frames(replace(index(own, "a.mp4"), meta={"root": "http://127.0.0.1:9"}), 0)
+
+
+def test_class_names_are_not_fetched_from_a_url_that_features_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(features_module, "class_names", lambda folder, count: asked.append(folder) or ["x"])
+    features = Features(np.zeros((2, 2), np.float32), np.arange(2), ["a.mp4", "b.mp4"], {})
+    for root in ("http://127.0.0.1:9/v", "http:/127.0.0.1:9/v", "http:"):
+        label_names(replace(features, meta={"root": root}))
+    assert asked == [None] * 3
+    label_names(features.rooted(Path("http://127.0.0.1:9/v")))  # given by the user
+    assert asked[3:] == [Path("http://127.0.0.1:9/v")]
 
 
 def test_a_list_of_videos_elsewhere_says_where_they_are(own: Path, tmp_path: Path) -> None:

@@ -142,10 +142,12 @@ def _classes(features: Features) -> list[str]:
 
 def label_names(features: Features) -> list[str]:
     """Names of labels 0 and up: those in the file, or in ``classes.txt`` in the folder of the videos; else
-    the numbers."""
+    the numbers. A folder by URL is read only if the user gave it."""
     count = int(features.labels.max(initial=-1)) + 1
     names = _classes(features)
     root = features.meta.get("root")
+    if root and features.within is None and is_url(f"{root}/"):  # not trusted: its host would see the request
+        root = None
     return names if len(names) >= count else class_names(Path(str(root)) if root else None, count)
 
 
