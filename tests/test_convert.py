@@ -87,6 +87,33 @@ def test_something_something_names_folders_of_frames(tmp_path: Path) -> None:
     assert lists["test"] == [("9", -1, -1)]
 
 
+def test_the_numbers_of_ucf101s_classes_count_not_their_order(tmp_path: Path) -> None:
+    (tmp_path / "classInd.txt").write_text("1 Archery\n10 Yo Yo\n2 Diving\n")
+    (tmp_path / "trainlist01.txt").write_text("Diving/v.avi 2\nYo Yo/v.avi 10\n")
+    official = read_official("ucf101", tmp_path)
+    assert official.classes == ["Archery", "Diving", "Yo Yo"]
+    assert official.lists["train1"] == [("Diving/v.avi", 1, -1), ("Yo Yo/v.avi", 2, -1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("hmdb51", {"run_test_split1.txt": "a.avi 1\n"}),
+        ("kinetics", {"train.csv": "label,youtube_id,time_start,time_end,split\nrun,abc,1,11,train\n"}),
+        ("kinetics", {"train.json": '{"abc": {"annotations": {"label": "run", "segment": [1, 11]}}}'}),
+    ],
+)
+def test_hidden_files_beside_annotations_are_left_alone(
+    name: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    for file, text in {**files, "labels.csv": "id,name\n0,run\n"}.items():
+        (tmp_path / file).write_text(text)
+        (tmp_path / f"._{file}").write_bytes(b"\0\5\26\7Mac OS X")
+    official = read_official(name, tmp_path)
+    assert official.classes == ["run"]
+    assert [len(entries) for entries in official.lists.values()] == [1]
+
+
 def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
     row = {"vid_name": "_8Vy3dlHg2w_00000", "label": 12, "start_frame": 0, "end_frame": 133}
     for name in ("train", "test"):
@@ -106,6 +133,7 @@ def test_diving48_lists_have_frame_counts(tmp_path: Path) -> None:
             "'B' is not one of the 1 class",
         ),
         ("ucf101", {"classInd.txt": "Archery\n"}, "expected `number name` on each line"),
+        ("ucf101", {"classInd.txt": "one Archery\n"}, "the number 'one' is not an integer"),
         (
             "diving48",
             dict.fromkeys(("Diving48_V2_train.json", "Diving48_V2_test.json"), "[]"),

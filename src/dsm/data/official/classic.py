@@ -11,12 +11,14 @@ from dsm.data.list_format import UNKNOWN, UNLABELLED
 from dsm.data.official.files import (
     Entry,
     Official,
+    files_in,
     json_of,
     known,
     lines_of,
     names_of_labels,
     table_of,
     tell_lacking,
+    whole,
 )
 from dsm.errors import UserError
 from dsm.limits import MOST_CLASSES
@@ -27,10 +29,12 @@ def ucf101(folder: Path) -> Official:
 
     Only train lists give labels; in both, the first folder of a path is its class.
     """
-    named = [line.split(maxsplit=1) for line in lines_of(folder / "classInd.txt")]
+    index = folder / "classInd.txt"
+    named = [line.split(maxsplit=1) for line in lines_of(index)]
     if not all(len(fields) == 2 for fields in named):
-        raise UserError(f"{folder / 'classInd.txt'}: expected `number name` on each line.")
-    classes = [fields[1] for fields in named]
+        raise UserError(f"{index}: expected `number name` on each line.")
+    # The numbers count: a sorted file has 1, 10, 100, 2.
+    classes = [name for number, name in sorted(named, key=lambda one: whole(one[0], "number", index))]
     label_of = {name: label for label, name in enumerate(classes)}
     lists, lacking = {}, []
     for split in (1, 2, 3):
@@ -54,7 +58,7 @@ def hmdb51(folder: Path) -> Official:
         f"{kind}{split}": [] for split in (1, 2, 3) for kind in ("train", "test")
     }
     named = {}
-    for file in sorted(folder.glob("*_test_split[123].txt")):
+    for file in files_in(folder, "*_test_split[123].txt"):
         named[file] = re.fullmatch(r"(.+)_test_split([123])\.txt", file.name)
     if not named:
         raise UserError(
@@ -167,7 +171,7 @@ def _numbered(folder: Path, clips: list[_Clip], sizes: tuple[int, ...]) -> Offic
 
 
 def _clips_of_csv(folder: Path, pattern: str) -> Iterator[_Clip]:
-    for file in sorted(folder.glob(pattern)):
+    for file in files_in(folder, pattern):
         if file.name.endswith("labels.csv"):
             continue
         for row in table_of(file, ("youtube_id", "time_start", "time_end")):
@@ -180,7 +184,7 @@ def _clips_of_csv(folder: Path, pattern: str) -> Iterator[_Clip]:
 
 
 def _clips_of_json(folder: Path) -> Iterator[_Clip]:
-    for file in sorted(folder.glob("*.json")):
+    for file in files_in(folder, "*.json"):
         for youtube, row in json_of(file, dict).items():
             notes = row.get("annotations") if isinstance(row, dict) else None
             if not isinstance(notes, dict) or not isinstance(notes.get("segment"), list):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from dsm.data.list_format import MAX_NUMBER, UNKNOWN
 from dsm.errors import UserError
+from dsm.files import is_hidden
 from dsm.limits import ANNOTATION_BYTES
 from dsm.terminal import many, note, some
 from dsm.untrusted import parse_json
@@ -51,6 +52,12 @@ def one_of(folder: Path, *names: str) -> Path:
     """The first of several names that a file may have; the first name if there is none."""
     files = [folder / name for name in names]
     return next((file for file in files if file.is_file()), files[0])
+
+
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """The files whose names match, sorted for each pattern. Not the hidden ones: a Mac may write
+    ``._train.csv`` beside ``train.csv``."""
+    return [file for pattern in patterns for file in sorted(folder.glob(pattern)) if not is_hidden(file.name)]
 
 
 def text_of(file: Path) -> str:
@@ -165,8 +172,7 @@ def names_of_labels(folder: Path) -> list[str]:
     Reads ``label_map*.txt`` (mmaction2) and ``classes.txt``, one name per line, and ``*labels.csv`` with the
     columns id and name (as published with Kinetics models).
     """
-    patterns = ("label_map*.txt", "classes.txt", "*labels.csv")
-    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    files = files_in(folder, "label_map*.txt", "classes.txt", "*labels.csv")
     if len(files) > 1:
         names = some([file.name for file in files])
         raise UserError(

@@ -18,6 +18,7 @@ from dsm.data.official.files import (
     Entry,
     Official,
     by_number,
+    files_in,
     json_of,
     known,
     lines_of,
@@ -106,7 +107,7 @@ def _gym(folder: Path, size: int) -> Official:
 
 def _gym_spans(folder: Path) -> dict[tuple[str, str, str], tuple[Span, Span]]:
     """Seconds of the event in the video and of the part in the event, by their names."""
-    found = sorted(folder.glob("finegym_annotation_info*.json")) or sorted(folder.glob("annotation.json"))
+    found = files_in(folder, "finegym_annotation_info*.json") or files_in(folder, "annotation.json")
     spans = {}
     for video, events in (json_of(found[-1], dict) if found else {}).items():
         try:
