@@ -195,6 +195,21 @@ def test_a_packed_video_whose_name_ends_in_a_number_is_read_back(tmp_path: Path)
     assert videos.frames.tolist() == [12, 13]
 
 
+def test_a_name_that_ends_in_a_space_is_refused(tmp_path: Path) -> None:
+    """It would be read back without the space."""
+    with pytest.raises(UserError, match=r"'walk ': .* ends in a space; rename the file"):
+        write_list(tmp_path / "l.txt", VideoList(["walk "], np.array([0]), np.array([3]), tmp_path))
+
+
+def test_a_label_that_counts_from_1_cannot_be_0(tmp_path: Path) -> None:
+    """It would become -1, which means unlabelled."""
+    (tmp_path / "l.txt").write_text("a.mp4 1\nb.mp4 0\n")
+    with pytest.raises(UserError, match=r"line 2: the label is 0, so labels do not count from 1"):
+        read_list(tmp_path / "l.txt", columns=("path", "label1"))
+    (tmp_path / "l.txt").write_text("a.mp4 1\nb.mp4 2\nc.mp4 -1\n")
+    assert read_list(tmp_path / "l.txt", columns=("path", "label1")).labels.tolist() == [0, 1, -1]
+
+
 def test_a_list_is_called_by_its_file_or_by_its_folder(tmp_path: Path) -> None:
     assert list_name("lists/test1.txt") == "test1"
     assert list_name("pack/test/list.txt") == "test"  # every pack's list has this name

@@ -70,7 +70,13 @@ def read_rows(text: str, form: Form, disk: Disk, source: str, known: Named) -> R
             labels, classes = _numbered(words, numbers, source, known)
         else:
             labels = np.array(list(_whole(rows, column, "label", source)), np.int64)
-            labels[labels != UNLABELLED] -= "label1" in at
+            if "label1" in at:
+                if zeros := np.flatnonzero(labels == 0).tolist():  # would become the mark of no label
+                    raise UserError(
+                        f"{source}, line {numbers[zeros[0]]}: the label is 0, so labels do not count from 1; "
+                        "name the column label instead of label1."
+                    )
+                labels[labels != UNLABELLED] -= 1
     return Rows(numbers, slashed(Names.of(paths), disk, source), labels, frames, classes)
 
 

@@ -274,7 +274,8 @@ def listable(name: str) -> str:
     """A path as a list can store it.
 
     Raises:
-        UserError: it contains a line end, another control character, or bytes that are not UTF-8.
+        UserError: it contains a line end, another control character or bytes that are not UTF-8, or ends in a
+            space.
     """
     if not is_utf8(name):
         raise UserError(f"{name!r}: a list cannot contain a name that is not UTF-8; rename the file.")
@@ -283,6 +284,8 @@ def listable(name: str) -> str:
             f"{name!r}: a list cannot contain a name with a line end or another control character; "
             "rename the file."
         )
+    if name.endswith((" ", "\t")):  # reading strips it, as it stands between a path and a label
+        raise UserError(f"{name!r}: a list cannot contain a name that ends in a space; rename the file.")
     # A name that starts with # or a space must still be read as a file name.
     return f"./{name}" if name.startswith(("#", " ", "\t", "\ufeff")) else name
 
