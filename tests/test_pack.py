@@ -7,6 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,12 +18,13 @@ from warm_dsm import dsm
 from dsm.data.clips import EvaluationClips
 from dsm.data.lists import VideoList, read_list, write_list
 from dsm.data.settings import ClipConfig
+from dsm.video import ledger
 from dsm.video.decode import probe, read_frames
 from dsm.video.ledger import judge
 from dsm.video.pack import find_member, in_pack
 from dsm.video.source import MissingVideoError, VideoError
 from dsm.video.times import frame_times
-from dsm.video.write import write_shard
+from dsm.video.write import write_frames, write_shard
 from dsm.views import LUMA
 
 
@@ -56,6 +58,20 @@ def test_folders_of_frames_are_packed_too(five: Path, tmp_path: Path) -> None:
         assert np.abs((one.astype(float) - two) @ LUMA).mean() < 3
 
 
+def test_a_video_whose_pictures_are_all_lost_is_left_out(tmp_path: Path) -> None:
+    whole, lost = tmp_path / "whole.mp4", tmp_path / "lost.mp4"
+    encode(whole, "libx264", moving_frames(20))
+    content = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        for packet in container.demux(video=0):
+            if packet.size and packet.pos is not None:
+                content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    lost.write_bytes(content)
+    left_out = write_shard(tmp_path / "shard.tar", [("lost", lost), ("whole", whole)], 48)
+    assert left_out == {"lost": f"{lost}: no frame can be decoded."}
+    assert find_member(tmp_path / "shard.tar", "whole").frames == 20
+
+
 def test_a_folder_of_flow_is_not_packed_as_pictures(tmp_path: Path) -> None:
     for axis in "xy":
         Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / f"flow_{axis}_00001.jpg")
@@ -83,6 +99,25 @@ def test_a_pack_is_read_like_its_videos(five: Path, tmp_path: Path) -> None:
         assert judge(file).verdict == "ok"
     clip = ClipConfig(frames=4, stride=2, resize=32, size=32)
     assert EvaluationClips(packed, clip, 2)[3]["clips"].shape == (2, 4, 32, 32, 3)  # type: ignore[index]
+
+
+def test_a_pack_cannot_be_packed_or_written_as_frames(five: Path, tmp_path: Path) -> None:
+    file = pack(five, tmp_path / "pack").file(0)
+    left_out = write_shard(tmp_path / "again.tar", [("v", file)], 48)
+    assert left_out["v"].endswith("is in a pack; use the list of the videos that were packed.")
+    with pytest.raises(VideoError, match="is in a pack"):
+        write_frames(file, tmp_path / "frames", None, 90)
+
+
+def test_a_long_packed_video_is_checked_in_parts(five: Path, tmp_path: Path) -> None:
+    file = pack(five, tmp_path / "pack").file(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "_AT_ONCE", 8)
+        patch.setattr(ledger, "read_frames", lambda _, some: parts.append(list(some)))
+        parts: list[list[int]] = []
+        assert judge(file).frames == 20
+    assert [len(part) for part in parts] == [8, 8, 4]
+    assert [number for part in parts for number in part] == list(range(20))
 
 
 def test_squeezing_to_a_square_cuts_nothing_off(five: Path, tmp_path: Path) -> None:

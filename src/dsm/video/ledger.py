@@ -40,6 +40,8 @@ from dsm.video.times import changed, segment_frames
 
 USABLE: tuple[VerdictName, ...] = ("ok", "short", "truncated", "damaged")
 """Verdicts on videos that still give frames."""
+_AT_ONCE = 256
+"""Frames of a packed video that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _judge_folder(path: Path) -> Verdict:
 
 def _judge_packed(path: Path) -> Verdict:
     info = probe(path)
-    read_frames(path, range(info.frames))
+    for first in range(0, info.frames, _AT_ONCE):  # a long video does not fit into memory
+        read_frames(path, range(first, min(first + _AT_ONCE, info.frames)))
     # The pack has the frames that could be decoded, and records which videos are incomplete.
     packed = in_pack(path)
     reason = damaged_in(packed[0]).get(packed[1], "") if packed else ""

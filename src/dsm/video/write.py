@@ -28,7 +28,7 @@ from dsm.video.damage import Damage
 from dsm.video.flow import PAIRS, compute_flow, flow_to_bytes, saved_flow
 from dsm.video.frame_folder import describe_broken, frame_files, is_folder, read_series
 from dsm.video.in_order import frames_of, own
-from dsm.video.pack import FORMAT, Member
+from dsm.video.pack import FORMAT, Member, in_pack
 from dsm.video.segments import SEGMENT, file_of
 from dsm.video.source import EXTENSIONS, Deadline, VideoError, name_of, open_video, video_stream
 
@@ -113,6 +113,7 @@ def write_frames(
     first = "flow_x_" if flow else "img_"
     if folder.is_dir():
         return sum(1 for _ in folder.glob(f"{first}*.jpg"))
+    _refuse_packed(video)
     count = 0
     damage = Damage()
     with open_video(file_of(video)) as container, written_aside_folder(folder) as aside:
@@ -250,6 +251,7 @@ def _decode(
         kept = [_planes(picture) for place, picture in enumerate(pictures) if place not in broken]
         # A folder of frames has no times.
         return np.stack(kept), 0.0, (), describe_broken(files, broken) if broken else ""
+    _refuse_packed(file)
     planes, shown = [], []
     damage = Damage()
     with open_video(file_of(file)) as container:
@@ -257,14 +259,20 @@ def _decode(
         for frame in frames_of(file, container, damage):
             planes.append(_planes(convert(frame)))
             shown.append(frame.pts)
+        if not planes:
+            raise VideoError(f"{name_of(file)}: no frame can be decoded.")
         stream = video_stream(container)
         fps = float(stream.average_rate or 0)
         seconds = seconds_of(shown, float(stream.time_base or 0), fps)
-    if not planes:
-        raise VideoError(f"{name_of(file)}: no frame can be decoded.")
     even = seconds is None or (fps > 0 and np.abs(seconds - np.arange(len(planes)) / fps).max() < _EVEN)
     times = () if even or seconds is None else tuple(np.round(seconds, 6).tolist())
     return np.stack(planes), fps, times, own(file, damage).text()
+
+
+def _refuse_packed(video: Path) -> None:
+    """Raise VideoError for a video in a pack: it has been resized, and has no file to decode."""
+    if in_pack(file_of(video)):
+        raise VideoError(f"{name_of(video)}: is in a pack; use the list of the videos that were packed.")
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
