@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from warm_dsm import dsm
 from dsm.data.folders import find_list, find_videos
 from dsm.data.lists import read_list
 from dsm.video.decode import probe, read_frames
-from dsm.video.frame_folder import frame_files, pattern_of, series_in, the_one
+from dsm.video.frame_folder import frame_files, pattern_of, read_series, series_in, the_one
 from dsm.video.ledger import judge
-from dsm.video.source import VideoError
-from dsm.video.write import place_of
+from dsm.video.source import Deadline, VideoError
+from dsm.video.write import folders_for, place_of
 
 ONE_VIDEO = {
     "a clock and a counter": [f"cam_2024-05-01_12-00-{s:02}_{n}.jpg" for s in range(3) for n in range(11)],
@@ -109,8 +110,30 @@ def test_clips_in_a_folder_are_indexed_read_and_packed_separately(flat: Path, tm
     assert read_list(tmp_path / "pack" / "list.txt").frames.tolist() == [12, 9]
 
 
+def test_no_folder_is_named_with_a_space_at_its_end() -> None:
+    assert place_of("a/walk .mp4") == Path("a/walk")
+    assert folders_for(["a/walk .mp4", "a/walk.mp4"]) == [Path("a/walk .mp4"), Path("a/walk.mp4")]
+
+
+def test_no_folder_is_named_like_a_url() -> None:
+    places = folders_for(["https://host/v/a.mp4", "s3:/bucket/a.mp4"])
+    assert places == [Path("https/host/v/a"), Path("s3/bucket/a")]
+
+
 def test_a_folder_of_several_clips_is_not_read_as_one(flat: Path) -> None:
     with pytest.raises(VideoError, match=r"frames of 2 clips, such as Abuse001_x264_\*.png .* list each"):
         read_frames(flat / "Abuse", [0])
     with pytest.raises(VideoError, match=r"no numbered picture Abuse003"):
         frame_files(flat / "Abuse" / "Abuse003_x264_*.png")
+
+
+def test_a_picture_of_a_long_folder_is_read_without_a_table_of_all(tmp_path: Path) -> None:
+    file = tmp_path / "img_00001.png"
+    Image.new("RGB", (16, 16)).save(file)
+    tracemalloc.start()
+    pictures, broken = read_series([file] * 200_000, [100_000], None, Deadline(file, None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pictures) == 1
+    assert not broken
+    assert peak < 4e6  # the list itself takes 1.6 MB

@@ -280,7 +280,7 @@ def read_series(
     images: list[NDArray[np.uint8]] = []
     broken: dict[int, VideoError] = {}
     for place in places:
-        for one in (*range(place, -1, -1), *range(place + 1, len(files))):
+        for one in itertools.chain(range(place, -1, -1), range(place + 1, len(files))):
             if one in broken:
                 continue
             try:

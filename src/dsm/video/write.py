@@ -22,6 +22,7 @@ from PIL import Image
 from dsm.errors import UserError
 from dsm.files import write_text, written_aside, written_aside_folder
 from dsm.seals import sealed_json
+from dsm.urls import is_url
 from dsm.video.clock import seconds_of
 from dsm.video.convert import converter
 from dsm.video.damage import Damage
@@ -157,7 +158,10 @@ def place_of(path: str) -> Path:
         return inside.with_name(inside.name.partition("*")[0].rstrip("_-. ") or "frames")
     if segment := SEGMENT.fullmatch(str(inside)):
         return Path(f"{without_ending(segment[1])}_{segment[2]}-{segment[3]}")
-    return Path(without_ending(str(inside))) if inside.name else Path("video")
+    if not inside.name:
+        return Path("video")
+    # A list cannot contain a name that ends in a space.
+    return inside.with_name(without_ending(inside.name).rstrip(" \t") or "video")
 
 
 def folders_for(paths: Sequence[str]) -> list[Path]:
@@ -184,6 +188,8 @@ def folders_for(paths: Sequence[str]) -> list[Path]:
 
 
 def _inside(path: str) -> Path:
+    if is_url(path):  # a list would give "https:/host/a" as a URL again
+        path = path.replace(":/", "/", 1)
     return Path(*(part for part in Path(path).parts if part not in (Path(path).anchor, "..")))
 
 
