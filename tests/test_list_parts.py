@@ -18,6 +18,9 @@ from dsm.data.settings import Grouping
 from dsm.data.splits import split_by_group
 from dsm.data.splits import subset as class_balanced
 from dsm.errors import UserError
+from dsm.verbs.check import check
+from dsm.verbs.convert import convert
+from dsm.verbs.settings.data import CheckConfig, ConvertConfig
 from dsm.verbs.subset import SplitConfig, SubsetConfig, split, subset
 
 
@@ -192,6 +195,23 @@ def test_parts_of_a_list_keep_its_class_names(small_list: Path, tmp_path: Path) 
     (small_list.parent / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"and .*\.txt has none"):
         subset(SubsetConfig(small_list, 0.5, parts / "half.txt"))
+
+
+def test_a_list_is_never_replaced_by_a_part_of_itself(small_list: Path) -> None:
+    folder = small_list.parent
+    train = small_list.rename(folder / "train.txt")
+    before = train.read_text(encoding="utf-8")
+    (folder / "link.txt").symlink_to(train)
+    for out in (train, folder / "link.txt"):
+        with pytest.raises(UserError, match="is read by this command"):
+            subset(SubsetConfig(train, 0.5, out, overwrite=True))
+    with pytest.raises(UserError, match=r"train\.txt is read by this command"):
+        split(SplitConfig(train, folder, test_share=0.5, overwrite=True))
+    with pytest.raises(UserError, match="is read by this command"):
+        check(CheckConfig(train, clean=train, overwrite=True))
+    with pytest.raises(UserError, match="is read by this command"):
+        convert(ConvertConfig(str(train), train, overwrite=True))
+    assert train.read_text(encoding="utf-8") == before
 
 
 def test_a_group_regex_may_have_alternatives() -> None:

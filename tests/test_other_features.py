@@ -40,6 +40,15 @@ def test_array_names_are_given_or_inferred_if_unique(
     )
 
 
+def test_the_imported_file_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "out.npz"  # where `take` writes
+    np.savez(file, feats=FEATS)
+    before = file.read_bytes()
+    with pytest.raises(UserError, match="is read by this command"):
+        take(file)
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("verb", ["retrieve", "probe", "search", "embed"])
 def test_every_command_takes_imported_features(verb: str, tmp_path: Path) -> None:
     file, out = tmp_path / "theirs.npz", str(tmp_path / "results")

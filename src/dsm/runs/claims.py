@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -122,14 +123,21 @@ def check_outside(needed: Iterable[Path], out: Path) -> None:
             raise UserError(f"{path} is inside --out, which --overwrite empties; choose another --out.")
 
 
-def claim_files(*paths: Path | None, overwrite: bool) -> None:
+def claim_files(*paths: Path | None, overwrite: bool, needed: Iterable[Path | None] = ()) -> None:
     """Make sure files may be written, before any work is done; None stands for no file.
 
+    Args:
+        needed: files that the command reads, which ``overwrite`` must not replace.
+
     Raises:
-        UserError: one exists and may not be overwritten, is a folder, or another command is writing it.
+        UserError: one exists and may not be overwritten, is a folder or is needed, or another command is
+            writing it.
     """
+    read = {os.path.realpath(path) for path in filter(None, needed) if not is_url(path)}
     for path in filter(None, paths):
         hold_alone(path)
+        if os.path.realpath(path) in read:
+            raise UserError(f"{path} is read by this command, so it is not replaced; choose another name.")
         if path.is_dir():
             raise UserError(f"{path} is a folder, not a file; name a file to write.")
         if path.exists() and not overwrite:

@@ -63,7 +63,7 @@ def check(config: CheckConfig) -> CheckResult:
     parts = target.with_name(f"{target.name}.parts") if target else None
     # With verdicts beside it, a file is from a check that was stopped, perhaps at its end.
     stopped = parts is not None and parts.is_dir()
-    claim_files(config.json, config.clean, overwrite=config.overwrite or stopped)
+    claim_files(config.json, config.clean, overwrite=config.overwrite or stopped, needed=[config.videos])
     videos = _videos(config)
     if config.clean:
         carry_classes(videos, config.clean.parent)

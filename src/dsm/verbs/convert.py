@@ -40,9 +40,7 @@ def convert(config: ConvertConfig) -> ListResult:
 def _convert_list(config: ConvertConfig) -> ListResult:
     source = Path(config.dataset)
     out = config.out if config.out.suffix in LIST_ENDINGS else config.out / f"{source.stem}.txt"
-    claim_files(out, overwrite=config.overwrite)
-    if out.absolute() == source.absolute():
-        raise UserError(f"{out} is the list to convert; choose another --out.")
+    claim_files(out, overwrite=config.overwrite, needed=[source])
     # A second list beside the first (test beside train) must number its classes the same way.
     classes = read_classes(out.parent)
     videos = read_list(source, config.root, check_columns(config.columns), classes or None)

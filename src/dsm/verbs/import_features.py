@@ -26,7 +26,7 @@ from dsm.verbs.settings.data import FeaturesConfig
 @takes_settings(FeaturesConfig)
 def features(config: FeaturesConfig) -> Result:
     """Read features that another tool wrote, and write them for retrieve, probe, search and embed."""
-    claim_files(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite, needed=[config.file])
     check_suffix(config.out)
     if config.out.suffix == ".npy":
         raise UserError(f"{config.out}: an .npy file has no paths or labels; write .npz or .parquet.")

@@ -28,7 +28,7 @@ MAX_NAMED = 10
 @takes_settings(SubsetConfig)
 def subset(config: SubsetConfig) -> ListResult:
     """Write a part of a list with the same share of each class; the 1 % part lies inside the 10 % part."""
-    claim_files(config.out, overwrite=config.overwrite)
+    claim_files(config.out, overwrite=config.overwrite, needed=[config.videos])
     videos = read_list(config.videos, config.root)
     chosen = class_balanced(videos.labels, config.fraction, config.seed)
     carry_classes(videos, config.out.parent)
@@ -59,7 +59,7 @@ def split(config: SplitConfig) -> SplitResult:
     Each class is split in proportion as far as the groups allow.
     """
     files = config.out / "train.txt", config.out / "test.txt"
-    claim_files(*files, overwrite=config.overwrite)
+    claim_files(*files, overwrite=config.overwrite, needed=[config.videos, config.grouping.groups])
     videos = read_list(config.videos, config.root)
     groups = config.grouping.of(videos.paths, intervals=False)
     if groups is None:  # segments of a file show the same place
