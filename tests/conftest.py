@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from made_footage import write_footage
 from runs import runs_to_compare
 
 from dsm.data.lists import VideoList, write_list
@@ -140,4 +141,12 @@ def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two pretraining runs and a fine-tuning run, for comparison."""
     out = tmp_path_factory.mktemp("runs")
     runs_to_compare(scenes, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of made footage, ``made.npz``, and some of its ``videos``."""
+    out = tmp_path_factory.mktemp("footage")
+    write_footage(out)
     return out

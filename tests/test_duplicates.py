@@ -80,7 +80,7 @@ def test_copies_have_a_cosine_of_one_whatever_rounding_does() -> None:
 
 
 @pytest.fixture
-def footage(tmp_path: Path) -> Path:
+def copied(tmp_path: Path) -> Path:
     """Videos 0 to 19; 3 is a copy of 1 and larger, 4 is near 3 but not near 1, 7 has the label of no copy."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(20, 64))
@@ -101,11 +101,11 @@ def footage(tmp_path: Path) -> Path:
 
 
 def test_a_list_loses_its_near_duplicates_and_says_which(
-    footage: Path, capsys: pytest.CaptureFixture[str]
+    copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = footage / "lists" / "clean.txt"
+    out = copied / "lists" / "clean.txt"
     words = [
-        "data", "dedup", str(footage / "all.txt"), "--features", str(footage / "f.npz"), "--out", str(out),
+        "data", "dedup", str(copied / "all.txt"), "--features", str(copied / "f.npz"), "--out", str(out),
     ]  # fmt: skip
     run([*words, "--threshold", "0.9"])
     told = " ".join(capsys.readouterr().err.split())
@@ -115,7 +115,7 @@ def test_a_list_loses_its_near_duplicates_and_says_which(
         "paths lead to the videos from anywhere"
     )
     assert (out.parent / "classes.txt").read_text() == "a\nb\nc\n"
-    lines = [line.split("\t") for line in (footage / "lists/clean.txt.left-out.tsv").read_text().splitlines()]
+    lines = [line.split("\t") for line in (copied / "lists/clean.txt.left-out.tsv").read_text().splitlines()]
     assert [line[:4] for line in lines[1:]] == [
         ["1", "yes", "v/3.mp4", "0"], ["1", "no", *lines[2][2:4]], ["1", "no", *lines[3][2:4]],
         ["2", "yes", "v/6.mp4", "0"], ["2", "no", "v/7.mp4", "1"],
@@ -130,24 +130,24 @@ def test_a_list_loses_its_near_duplicates_and_says_which(
         run(words)
 
 
-def test_a_list_without_features_is_refused_and_one_without_duplicates_stays(footage: Path) -> None:
-    other = footage / "elsewhere" / "all.txt"
+def test_a_list_without_features_is_refused_and_one_without_duplicates_stays(copied: Path) -> None:
+    other = copied / "elsewhere" / "all.txt"
     other.parent.mkdir()
     other.write_text("x.mp4\ny.mp4\n")
     with pytest.raises(UserError, match="has features of no video of"):
-        dsm.data.dedup(videos=other, features=footage / "f.npz", out=footage / "a.txt")
+        dsm.data.dedup(videos=other, features=copied / "f.npz", out=copied / "a.txt")
     moved = other.with_name("moved.txt")
-    moved.write_text((footage / "all.txt").read_text())
+    moved.write_text((copied / "all.txt").read_text())
     result = dsm.data.dedup(
-        videos=moved, features=footage / "f.npz", out=other.with_name("a.txt"), threshold=0.9
+        videos=moved, features=copied / "f.npz", out=other.with_name("a.txt"), threshold=0.9
     )
     assert len(result.videos) == 17, "of a list that has moved, the paths as written are the same"
-    twice = footage / "twice.txt"
+    twice = copied / "twice.txt"
     twice.write_text("v/0.mp4 0\nv/0.mp4 0\nv/2.mp4 1\n")
-    result = dsm.data.dedup(videos=twice, features=footage / "f.npz", out=footage / "b.txt")
+    result = dsm.data.dedup(videos=twice, features=copied / "f.npz", out=copied / "b.txt")
     assert result.videos.paths == ["v/0.mp4", "v/0.mp4", "v/2.mp4"]
     assert result.groups == []
     twice.write_text("v/6.mp4 0\nv/7.mp4 1\nv/6.mp4 0\nv/0.mp4 0\nv/7.mp4 2\n")
-    result = dsm.data.dedup(videos=twice, features=footage / "f.npz", out=footage / "c.txt")
+    result = dsm.data.dedup(videos=twice, features=copied / "f.npz", out=copied / "c.txt")
     assert result.videos.paths == ["v/6.mp4", "v/6.mp4", "v/0.mp4"], "both listings of 7 are left out"
     assert [row for row, _ in result.groups[0].left_out] == [1, 4]
