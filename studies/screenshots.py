@@ -8,21 +8,19 @@ weights that come with dsm. Opens each page in Chromium, and writes its first sc
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from begin import begin
+from chromium import headless
 from command import dsm_command
 from jpeg import save_jpeg
 
 from dsm.data.lists import read_list, write_list
-from dsm.errors import UserError
 from dsm.terminal import console
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1100, 860
 """Of a screen, in pixels."""
 
@@ -48,17 +46,9 @@ def first_screen(page: Path, picture: Path) -> None:
     Raises:
         UserError: there is no browser.
     """
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        raise UserError(f"none of {', '.join(BROWSERS)} is on the PATH; install Chromium.")
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
-        subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{HEIGHT}",
-             "--virtual-time-budget=6000", f"--screenshot={shot}", page.absolute().as_uri()],
-            check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
+        headless(page, "--hide-scrollbars", f"--screenshot={shot}", width=WIDTH, height=HEIGHT)
         save_jpeg(shot, picture)
 
 

@@ -5,28 +5,20 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
+from chromium import headless
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from dsm.errors import UserError
 
 
 def opened(page: Path, *, width: int = 1200) -> tuple[str, list[str]]:
     """The document after its scripts ran, and its console errors; skips without a browser."""
-    browser = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(NAMES)} is on the PATH")
-    with tempfile.TemporaryDirectory() as profile:
-        done = subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-             f"--user-data-dir={profile}", f"--window-size={width},1500", "--virtual-time-budget=4000",
-             "--dump-dom", page.absolute().as_uri()],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+    try:
+        done = headless(page, "--enable-logging=stderr", "--v=0", "--dump-dom", width=width, height=1500)
+    except UserError as error:
+        pytest.skip(str(error))
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
@@ -35,7 +27,7 @@ def fits(page: Path, folder: Path, *, width: int = 390) -> None:
 
     A browser's window cannot be as narrow as a phone, so the page is put into a frame.
     """
-    probe = """<script>
+    script = """<script>
     const every = (what) => [...document.querySelectorAll(what)];
     const beyond = (one) => one.getBoundingClientRect().right > innerWidth + 1
       && !one.closest(".scroll, .broad, svg");
@@ -47,7 +39,7 @@ def fits(page: Path, folder: Path, *, width: int = 390) -> None:
       heads: every("header + main h1").length,
     });
     setTimeout(report, 500);</script>"""
-    inner = html.escape(page.read_text(encoding="utf-8").replace("</body>", probe + "</body>"))
+    inner = html.escape(page.read_text(encoding="utf-8").replace("</body>", script + "</body>"))
     outer = folder / "frame.html"
     frame = f'<iframe width="{width}" height="800" style="border: 0" srcdoc="{inner}"></iframe>'
     outer.write_text(f'<meta charset="utf-8"><body>{frame}', encoding="utf-8")

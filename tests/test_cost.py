@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import cost
 import pytest
 
 from dsm.data.settings import ClipConfig
@@ -19,19 +17,7 @@ PAGE = ROOT / "docs" / "reproduce.md"
 CLIP = ClipConfig(frames=8, stride=1, resize=64, size=64)
 
 
-@pytest.fixture
-def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "studies")
-    spec = importlib.util.spec_from_file_location("cost", ROOT / "studies" / "cost.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "cost", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_method_costs_its_passes(cost: ModuleType) -> None:
+def test_a_method_costs_its_passes() -> None:
     """A clip passes the momentum encoder forwards, and the encoder also backwards, at twice the cost."""
     settings = MethodSettings(dsm=DsmConfig(symmetric=False, joint=False))
     forward = cost.testing("r3d18", CLIP).operations
@@ -48,7 +34,7 @@ def test_a_method_costs_its_passes(cost: ModuleType) -> None:
     assert triplet == pytest.approx(3 * both_ways, rel=0.01)
 
 
-def test_memory_is_what_the_backward_pass_keeps(cost: ModuleType) -> None:
+def test_memory_is_what_the_backward_pass_keeps() -> None:
     """For a convolution, a BatchNorm and an in-place ReLU: the clip, and the convolution's output twice."""
     from torch import nn
 
@@ -62,13 +48,13 @@ def test_memory_is_what_the_backward_pass_keeps(cost: ModuleType) -> None:
     assert found.weights == 4 * 3 * (8 * 3 * 27 + 8 + 8)
 
 
-def test_samples_are_whole_batches(cost: ModuleType) -> None:
+def test_samples_are_whole_batches() -> None:
     recipe = find_recipe("hmdb51-i3d-dsm")
     assert recipe.pretrain is not None
     assert cost.samples(recipe.pretrain, 3570) == round(10 * 3570 / 4) * 4
 
 
-def test_recipes_know_their_data_sets(cost: ModuleType) -> None:
+def test_recipes_know_their_data_sets() -> None:
     data_sets = {name: cost.data_sets(recipe) for name, recipe in RECIPES.items() if name not in OWN}
     assert data_sets["ucf101-diving48-i3d-moco"] == ("ucf101", "diving48")
     assert data_sets["table-hmdb51-i3d-dsm"] == ("ucf101", "hmdb51")
@@ -77,7 +63,7 @@ def test_recipes_know_their_data_sets(cost: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["ucf101-i3d-eval", "hmdb51-i3d-ft", "table-ucf101-s3d-moco"])
-def test_the_page_shows_what_the_study_prints(cost: ModuleType, name: str) -> None:
+def test_the_page_shows_what_the_study_prints(name: str) -> None:
     assert cost.row(find_recipe(name), cost.Options()) in PAGE.read_text(encoding="utf-8").splitlines()
 
 

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
+import agreement
+import encoders
+import everything
+import fill_docs
+import insight
 import numpy as np
+import places
 import pytest
+import reliance
+import tables
+import trials
+from candidates import CANDIDATES
+from trial import settings_of
 
 from dsm.data.lists import read_list
 from dsm.errors import UserError
 from dsm.evaluate.features import Features
 from dsm.runs.results import Row, write_results
+from dsm.synthetic.motionscenes import write_motionscenes
+from dsm.synthetic.settings import MotionScenesConfig
 from dsm.video.decode import read_frames
 from dsm.video.write import write_video
 
 ROOT = Path(__file__).parents[1]
-
-pytestmark = pytest.mark.skipif(not (ROOT / "studies").exists(), reason="the studies are only in a clone")
-
-
-@pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a study with its neighbours, as when it runs; removes them from sys.modules afterwards."""
-    monkeypatch.syspath_prepend(ROOT / "studies")
-    yield importlib.import_module
-    for file in (ROOT / "studies").glob("*.py"):
-        sys.modules.pop(file.stem, None)
 
 
 def rows_of(run: str, values: dict[int, float]) -> list[Row]:
     return [Row(run, seed, "test", "R@1", value, None, None, 10) for seed, value in values.items()]
 
 
-def test_a_difference_pairs_the_same_seeds(study: Callable[[str], ModuleType]) -> None:
+def test_a_difference_pairs_the_same_seeds() -> None:
     """By hand: gains 10, 20 and 30 points; a t interval of three has a half of 4.303 * 10 / sqrt(3)."""
-    tables = study("tables")
     rows = rows_of("dsm", {1: 0.5, 2: 0.7, 3: 0.9, 4: 1.0}) + rows_of("moco", {3: 0.6, 2: 0.5, 1: 0.4})
     text = tables.table(rows, "R@1", runs=["moco", "dsm"], tests=["test"], against=[("dsm", "moco")])
     assert text.splitlines()[-1] == "| dsm minus moco | +20.0 ± 24.8 |"
@@ -50,18 +48,13 @@ def test_a_difference_pairs_the_same_seeds(study: Callable[[str], ModuleType]) -
     assert text.splitlines()[-1] == "| dsm minus moco | **+70.0 ± 0.0** |"
 
 
-def test_a_single_seed_has_the_interval_over_its_videos(study: Callable[[str], ModuleType]) -> None:
-    tables = study("tables")
+def test_a_single_seed_has_the_interval_over_its_videos() -> None:
     rows = [Row("dsm", 7, "test", "R@1", 0.5, 0.25, 0.75, 10)]
     assert "| dsm | 50.0 [25.0, 75.0] |" in tables.table(rows, "R@1", runs=["dsm"], tests=["test"])
     assert tables.caption(rows).startswith("Seed 7 alone,")
 
 
-def test_settings_of_a_trial_do_not_depend_on_its_folder_or_name(
-    study: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    places, settings_of = study("places"), study("trial").settings_of
-
+def test_settings_of_a_trial_do_not_depend_on_its_folder_or_name(tmp_path: Path) -> None:
     def settings(folder: Path, candidate: str = "dsm", seed: int = 1, **changes: object) -> str:
         options = replace(places.Options(folder), **changes)
         prepared = places.prepare_generated(options, "dots", seed)
@@ -73,10 +66,7 @@ def test_settings_of_a_trial_do_not_depend_on_its_folder_or_name(
     assert len({here, *others}) == 4
 
 
-def test_finished_measurements_are_reused_and_other_settings_refused(
-    study: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    places, trials = study("places"), study("trials")
+def test_finished_measurements_are_reused_and_other_settings_refused(tmp_path: Path) -> None:
     options = places.Options(tmp_path, search=True)
     trial = places.trial(options, "dots", "dsm", 1, places.prepare_generated(options, "dots", 1))
     assert not trials.is_done(trial)
@@ -93,18 +83,16 @@ def test_finished_measurements_are_reused_and_other_settings_refused(
         trials.run_trial(longer)
 
 
-def test_blocks_are_filled_repeatedly(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    fill = study("fill_docs").fill
+def test_blocks_are_filled_repeatedly(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("| 1 |\n")
     page = "Before\n<!-- from a.md -->\nold\n<!-- end -->\nbetween\n<!-- from b.md -->\nkept\n<!-- end -->\n"
-    filled, missing = fill(page, (tmp_path,))
+    filled, missing = fill_docs.fill(page, (tmp_path,))
     assert filled == page.replace("old", "\n| 1 |\n")
     assert missing == ["b.md"]
-    assert fill(filled, (tmp_path,))[0] == filled
+    assert fill_docs.fill(filled, (tmp_path,))[0] == filled
 
 
-def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], ModuleType]) -> None:
-    fill_docs = study("fill_docs")
+def test_every_block_of_the_docs_is_written_by_a_study() -> None:
     studies = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "studies").glob("*.py"))
     for page in fill_docs.Options(()).pages:
         for _, name, _ in fill_docs.BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -112,8 +100,7 @@ def test_every_block_of_the_docs_is_written_by_a_study(study: Callable[[str], Mo
             assert written, f"{page.name}: nothing writes {name}"
 
 
-def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], ModuleType]) -> None:
-    everything = study("everything")
+def test_quick_and_full_studies_use_separate_folders() -> None:
     whole, quick = everything.Options(gestures=Path("clips")), everything.Options(quick=True)
     assert whole.folder != quick.folder
     names = [command[0] for command in everything.commands(whole)]
@@ -126,22 +113,19 @@ def test_quick_and_full_studies_use_separate_folders(study: Callable[[str], Modu
     assert "studies/adapt.py" not in without, "it needs gestures"
 
 
-def test_candidates_are_valid_and_differ(study: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    places, settings_of = study("places"), study("trial").settings_of
-    candidates = study("candidates").CANDIDATES
+def test_candidates_are_valid_and_differ(tmp_path: Path) -> None:
     options = places.Options(tmp_path)
     prepared = places.prepare_generated(options, "scenes", 3)
-    trials = [places.trial(options, "scenes", name, 3, prepared) for name in candidates]
-    assert len({trial.folder for trial in trials}) == len(candidates)
-    assert len({json.dumps(settings_of(trial)) for trial in trials}) == len(candidates)
+    every = [places.trial(options, "scenes", name, 3, prepared) for name in CANDIDATES]
+    assert len({trial.folder for trial in every}) == len(CANDIDATES)
+    assert len({json.dumps(settings_of(trial)) for trial in every}) == len(CANDIDATES)
 
 
 def numbers(values: dict[str, tuple[float, float, float]]) -> dict[str, Row]:
     return {name: Row("r", 0, "test", name, *ends, 10) for name, ends in values.items()}
 
 
-def test_the_findings_of_reliance_are_those_of_the_intervals(study: Callable[[str], ModuleType]) -> None:
-    reliance = study("reliance")
+def test_the_findings_of_reliance_are_those_of_the_intervals() -> None:
 
     def scene(value: float, half: float = 0.05) -> dict[str, Row]:
         return numbers({"scene_reliance": (value, value - half, value + half)})
@@ -156,10 +140,7 @@ def test_the_findings_of_reliance_are_those_of_the_intervals(study: Callable[[st
     assert [check(wrong, False) for check in reliance.EXPECTED.values()] == [False] * 5
 
 
-def test_measures_that_leave_the_order_of_the_classifiers_are_told(
-    study: Callable[[str], ModuleType],
-) -> None:
-    reliance = study("reliance")
+def test_measures_that_leave_the_order_of_the_classifiers_are_told() -> None:
     given = {
         "scene_reliance": (0.1, 0.2, 0.4, 0.9),
         "motion_gain": (0.9, 0.5, 0.505, 0.0),  # equal, but for rounding
@@ -175,14 +156,9 @@ def test_measures_that_leave_the_order_of_the_classifiers_are_told(
     assert [row[-1].strip(" |") for row in rows] == ["yes", "yes", "**no**", ""]
 
 
-def test_the_window_of_a_panning_camera_crosses_the_picture(
-    study: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    reliance, motionscenes = study("reliance"), study("dsm.synthetic.motionscenes")
-    settings = study("dsm.synthetic.settings").MotionScenesConfig(
-        train=12, test=2, size=reliance.WIDE, frames=8, motions=2
-    )
-    wide = motionscenes.write_motionscenes(settings, tmp_path / "wide", workers=1)
+def test_the_window_of_a_panning_camera_crosses_the_picture(tmp_path: Path) -> None:
+    settings = MotionScenesConfig(train=12, test=2, size=reliance.WIDE, frames=8, motions=2)
+    wide = write_motionscenes(settings, tmp_path / "wide", workers=1)
     reliance.pan(wide, tmp_path / "panned")
     for place, at in ((0, slice(0, 72)), (10, slice(36, 108))):
         name = f"videos/train/{place:05d}.mp4"
@@ -193,26 +169,24 @@ def test_the_window_of_a_panning_camera_crosses_the_picture(
     assert read_list(tmp_path / "panned" / "test_conflict.txt").labels.tolist() == [0, 1]
 
 
-def test_agreement_names_what_does_not_follow_the_loss(study: Callable[[str], ModuleType]) -> None:
-    agreement = study("agreement")
-    encoders = {}
+def test_agreement_names_what_does_not_follow_the_loss() -> None:
+    measured = {}
     for place in range(6):
         lost, near = place / 10, 0.4 + 0.01 * (place * 5 % 6)
         values = {
             "acc_clip": 0.9, "conflict": 0.9 - 0.8 * lost, "motion_gain": 1 - lost, "scene_reliance": lost,
             "conflfg_error": 1 - lost, "opposites": near,
         }  # fmt: skip
-        encoders[f"e{place}"] = numbers({name: (value, value, value) for name, value in values.items()})
-    encoders["unskilled"] = numbers({"acc_clip": (0.1, 0.1, 0.1), "conflict": (0.1, 0.1, 0.1)})
-    text = agreement.agreement({"dots": [encoders]})
+        measured[f"e{place}"] = numbers({name: (value, value, value) for name, value in values.items()})
+    measured["unskilled"] = numbers({"acc_clip": (0.1, 0.1, 0.1), "conflict": (0.1, 0.1, 0.1)})
+    text = agreement.agreement({"dots": [measured]})
     assert "| `scene_reliance` | rises | +1.00 | +1.00 | 6 |" in text
     assert "| `motion_gain` | falls | -1.00 | -1.00 | 6 |" in text
     assert text.endswith("in the right direction: `conflfg_error`, `opposites`.\n")
-    assert "| dots | unskilled | 10 | 10 | no skill |  |" in agreement.losses({"dots": [encoders]})
+    assert "| dots | unskilled | 10 | 10 | no skill |  |" in agreement.losses({"dots": [measured]})
 
 
-def test_pictures_that_show_motion_are_told(study: Callable[[str], ModuleType]) -> None:
-    encoders = study("encoders")
+def test_pictures_that_show_motion_are_told() -> None:
     values = {"acc_clip": (0.8, 0.7, 0.9), "motion_gain": (0.03, -0.1, 0.1)}
     of = {name: numbers(values) for name in encoders.TITLES}
     told = encoders.verdict(of)
@@ -223,10 +197,7 @@ def test_pictures_that_show_motion_are_told(study: Callable[[str], ModuleType]) 
     assert "| `dsm` | 80.0 [70.0, 90.0] |  | 3.0 [-10.0, 10.0] |  |  |" in encoders.table(of)
 
 
-def test_a_backdrop_of_the_gestures_is_for_training_or_for_the_test(
-    study: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    encoders = study("encoders")
+def test_a_backdrop_of_the_gestures_is_for_training_or_for_the_test(tmp_path: Path) -> None:
     rows = [(f"{name}/{place}.mp4", label, place) for label, name in enumerate("ab") for place in range(6)]
     (tmp_path / "all.txt").write_text("".join(f"{path} {label} 20\n" for path, label, _ in rows))
     (tmp_path / "groups.tsv").write_text("path\tgroup\n" + "".join(f"{path}\tg{g}\n" for path, _, g in rows))
@@ -267,14 +238,11 @@ def test_every_study_runs_with_quick(tmp_path: Path) -> None:
     } <= written
 
 
-def test_real_alarms_are_near_the_stated_rate_and_small_archives_are_told(
-    study: Callable[[str], ModuleType],
-) -> None:
-    insight = study("insight")
+def test_real_alarms_are_near_the_stated_rate_and_small_archives_are_told() -> None:
     rng = np.random.default_rng(0)
     cameras = np.repeat(np.arange(12), 20)
-    places = 4 * np.eye(12)[cameras]
-    rows = (places + rng.standard_normal((240, 12))).astype(np.float32)
+    backdrops = 4 * np.eye(12)[cameras]
+    rows = (backdrops + rng.standard_normal((240, 12))).astype(np.float32)
     features = Features(rows, np.full(240, -1), [f"{row}.mp4" for row in range(240)])
     found, refused = insight.real_alarms(features, [str(one) for one in cameras], ("random", 0, "made"))
     by_metric = {row.metric: row for row in found}
@@ -290,8 +258,7 @@ def test_real_alarms_are_near_the_stated_rate_and_small_archives_are_told(
     assert not set(cameras[archive]) & set(cameras[new])
 
 
-def test_a_rare_motion_is_found_if_its_features_are_apart(study: Callable[[str], ModuleType]) -> None:
-    insight = study("insight")
+def test_a_rare_motion_is_found_if_its_features_are_apart() -> None:
     rng = np.random.default_rng(0)
     motion = np.repeat(["hop", "pulse", "spin", "swing"], 60)
     axes = np.eye(4)[np.unique(motion, return_inverse=True)[1]]
@@ -306,10 +273,7 @@ def test_a_rare_motion_is_found_if_its_features_are_apart(study: Callable[[str],
         assert values["oddities_chance"] == pytest.approx(20 / 183)
 
 
-def test_planted_copies_show_what_their_originals_show(
-    study: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    insight = study("insight")
+def test_planted_copies_show_what_their_originals_show(tmp_path: Path) -> None:
     originals, lines = {}, []
     for place in range(6):
         at = np.arange(60)[:, None, None]
