@@ -16,11 +16,11 @@ from dsm.data.settings import ClipConfig
 from dsm.devices import best_device, reading_workers
 from dsm.errors import UserError
 from dsm.evaluate.bias import Judged
+from dsm.evaluate.bias_subject import Subject, subject_of
 from dsm.evaluate.extract import extract_by_all
 from dsm.evaluate.extract_to_file import digest
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.opposites import opposites_by_name, read_opposites
-from dsm.evaluate.probe import Subject, subject_of
 from dsm.evaluate.variant_features import VariantFeatures, features_of_variants
 from dsm.evaluate.variants import VARIANTS
 from dsm.files import write_text

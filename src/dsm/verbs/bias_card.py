@@ -14,9 +14,9 @@ from dsm.data.classes import write_opposites
 from dsm.data.lists import VideoList, list_name
 from dsm.data.settings import ClipConfig
 from dsm.evaluate.bias import Judged, four_numbers
+from dsm.evaluate.bias_subject import Subject
 from dsm.evaluate.field_measures import field_measures, opposites_of, probe_accuracy
 from dsm.evaluate.masks import Masks
-from dsm.evaluate.probe import Subject
 from dsm.evaluate.unlabelled import OF_SHARED_PLACES, in_shared_places, unlabelled_measures
 from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
