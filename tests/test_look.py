@@ -77,7 +77,7 @@ def test_maps_of_difference_and_flow_networks_are_drawn_over_rgb(
     looker = Looker(create_model("tiny", in_channels=2 if modality == "flow" else 3), clip)
     frames = read_frames_of(square, clip)
     assert frames.shape == (5, 48, 48, 3)
-    assert looker.shown(frames).shape == (4, 48, 48, 3)
+    assert looker.covered(frames).shape == (4, 48, 48, 3)
     assert looker.look(frames[None]).maps.shape == (1, 4, 48, 48)
 
 

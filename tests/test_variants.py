@@ -33,9 +33,9 @@ from dsm.evaluate.masks import Masks
 from dsm.evaluate.other_scenes import POOL, Lent, OtherScenes, draw_order
 from dsm.evaluate.variant_features import (
     camera_drift,
+    clip_and_variant,
     features_of_variants,
     left_of_planted,
-    shown,
     windows_shown,
     windows_to_read,
 )
@@ -256,7 +256,7 @@ def test_the_card_shows_the_clip_that_encoders_saw(tmp_path: Path, windows: int)
     encoder = create_model("tiny").eval()
     found = features_of_variants([encoder], videos, clip, {"noisy": noisy}, windows=windows, workers=0)
     assert len(found.places) == len(made) == 4
-    whole, changed = shown(videos, clip, "noisy", noisy, 2, 1, windows=windows)
+    whole, changed = clip_and_variant(videos, clip, "noisy", noisy, 2, 1, windows=windows)
     seen = [to_frames(each[0, windows // 2]) for each in made[:4]]
     assert any(np.array_equal(changed, each) for each in seen)
     middle = windows_shown(windows, clip)[windows // 2]

@@ -44,7 +44,7 @@ def written_aside(path: str | Path, *, lasting: bool = False) -> Iterator[Path]:
             with suppress(OSError):  # not all file systems can do this for a folder
                 _to_disk(path.parent)
     except OSError as error:
-        raise _named(error, aside, path) from None
+        raise _with_real_name(error, aside, path) from None
     finally:
         with suppress(OSError):  # an unwritable disk fails here again, for the temporary file
             aside.unlink()
@@ -69,7 +69,7 @@ def written_aside_folder(folder: Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, folder)
     except OSError as error:
-        raise _named(error, aside, folder) from None
+        raise _with_real_name(error, aside, folder) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -146,7 +146,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _named(error: OSError, aside: Path, meant: Path) -> OSError:
+def _with_real_name(error: OSError, aside: Path, meant: Path) -> OSError:
     """The error with the real file name, instead of no name (a full disk) or the temporary one."""
     if not error.errno:
         return error

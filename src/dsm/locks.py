@@ -144,8 +144,8 @@ def _lock(file: Path, meant: Path) -> int:
                 raise
             if time.monotonic() > give_up:
                 raise UserError(
-                    f"{meant}: another command is writing it{_told(holder)}; wait until it ends, or choose "
-                    "another --out."
+                    f"{meant}: another command is writing it{_in_words(holder)}; wait until it ends, or "
+                    "choose another --out."
                 ) from None
             time.sleep(LOOK_EVERY)
             continue
@@ -176,7 +176,7 @@ def _sign(descriptor: int) -> None:
         )
 
 
-def _told(holder: str) -> str:
+def _in_words(holder: str) -> str:
     lines = [line for line in holder.splitlines() if line.isprintable()]
     if len(lines) != 3:
         return ""

@@ -181,7 +181,7 @@ def features_from(
 
 
 def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
-    rows = _named(
+    rows = _array_name(
         path, arrays, "features", keys.features, lambda one: one.ndim == 2 and one.dtype.kind in "fiu"
     )
     if rows is None:
@@ -191,12 +191,12 @@ def _taken(path: Path, arrays: Mapping[str, Array], keys: Keys) -> Keys:
     def in_line(kinds: str) -> Any:
         return lambda one: one.ndim == 1 and len(one) == count and one.dtype.kind in kinds
 
-    labels = _named(path, arrays, "labels", keys.labels, in_line("iu"), in_line("iufbUSO"))
-    paths = _named(path, arrays, "paths", keys.paths, in_line("US"), in_line("USO"))
+    labels = _array_name(path, arrays, "labels", keys.labels, in_line("iu"), in_line("iufbUSO"))
+    paths = _array_name(path, arrays, "paths", keys.paths, in_line("US"), in_line("USO"))
     return Keys(rows, labels, paths)
 
 
-def _named(
+def _array_name(
     path: Path, arrays: Mapping[str, Array], what: str, name: str | None, fits: Any, allowed: Any = None
 ) -> str | None:
     """The given ``name``, or that of the only array that fits; None if none does."""

@@ -104,7 +104,7 @@ class Looker:
             to_unit(maps).float().cpu().numpy(), maps.amax((1, 2, 3)).float().cpu().numpy(), outputs.float()
         )
 
-    def shown(self, frames: Frames) -> Frames:
+    def covered(self, frames: Frames) -> Frames:
         """The frames (T, S, S, 3) of a clip (``clip.frames_to_read``, S, S, 3) that its map covers."""
         return frames[: self.clip.frames]
 

@@ -203,7 +203,7 @@ class _Making:
         """
         scenes, label = self._scenes, int(self._videos.labels[video])
         mask = self._masks.of(video).to(self.device) if self._masks is not None else None
-        own, moving = _apart(video, label, clips, mask)
+        own, moving = _scene_and_actor(video, label, clips, mask)
         if not self.lends:
             self._note(video, clips, numbers, own, left=float("nan"))
             alone = own.scene, own.scene, own.scene, own.scene, own.actor
@@ -280,7 +280,7 @@ FLOWN, FLOWN_SIDE = 9, 96
 """Frames of a video, and pixels of their shorter side, for the flow that detects a moving camera."""
 
 
-def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Lent, Tensor]:
+def _scene_and_actor(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[Lent, Tensor]:
     """A video's scene and still actor, and the mask (W, 1, T, H, W) of what moves in its clips.
 
     ``mask``: the mask of the actors, if it is known.
@@ -298,7 +298,7 @@ def _apart(video: int, label: int, clips: Tensor, mask: Tensor | None) -> tuple[
 
 
 @torch.no_grad()
-def shown(
+def clip_and_variant(
     videos: VideoList,
     clip: ClipConfig,
     name: str,
@@ -320,13 +320,13 @@ def shown(
     """
     read = windows_to_read(windows, clip)
     clips_of = EvaluationClips(videos, clip, read)
-    apart = []
+    parted = []
     for place in (video, lender):
         decoded: Tensor = clips_of.sample(place)["clips"]
         clips = from_frames(decoded)
         mask = masks.of(place) if masks is not None else None
-        apart.append((clips, *_apart(place, int(videos.labels[place]), clips, mask)))
-    (clips, own, moving), (_, other, _) = apart
+        parted.append((clips, *_scene_and_actor(place, int(videos.labels[place]), clips, mask)))
+    (clips, own, moving), (_, other, _) = parted
     # All windows are made, as each takes its share of the random draws.
     places = windows_shown(windows, clip)
     lent = (other.scene, other.scene, other.scene, other.scene, other.actor)

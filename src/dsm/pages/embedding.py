@@ -103,8 +103,9 @@ def write_embedding_page(
     path: Path, embedded: Sequence[Embedded], clips: Mapping[int, str], rows: Sequence[Row]
 ) -> None:
     """Write a page with the section and a table of the numbers."""
+    agreement = _agreement(rows)
     write_page(
-        path, "embedding.html", title=_title(embedded), told=_told(rows), message=_message(_told(rows)),
+        path, "embedding.html", title=_title(embedded), agreement=agreement, message=_message(agreement),
         section=embedding_section(embedded, clips),
         lines=number_lines(rows, [one.run for one in embedded]), runs=[one.run for one in embedded],
     )  # fmt: skip
@@ -116,9 +117,9 @@ def _title(embedded: Sequence[Embedded]) -> str:
     return f"{many(len(embedded[0].paths), 'video')} as {runs} {'see' if others else 'sees'} them"
 
 
-def _message(told: tuple[str, list[Bar], float | None]) -> str:
+def _message(agreement: tuple[str, list[Bar], float | None]) -> str:
     """The numbers of the bars as a sentence, the highest first; empty if nothing was measured."""
-    name, bars, chance = told
+    name, bars, chance = agreement
     if not bars:
         return ""
     first, *others = sorted(bars, key=lambda bar: -(bar.at or 0))
@@ -127,7 +128,7 @@ def _message(told: tuple[str, list[Bar], float | None]) -> str:
     return f"{text}{'' if chance is None else f'; by chance it would for {chance:.0f}%'}."
 
 
-def _told(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
+def _agreement(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
     """The name that neighbours agree on, the bars of all runs, and chance in %; empty if not measured."""
     found = [row for row in rows if row.metric.endswith("_agreement")]
     if not found:

@@ -271,12 +271,12 @@ def _glance(found: Exploration, clusters: Sequence[ShownRow], rare: Sequence[Sho
     typical = [replace(row.tiles[0], text=f"{row.title}: {row.text}") for row in clusters[:GLANCE]]
     if typical:
         asked.append(ShownRow("Frequent", typical, "a typical clip of each of the largest clusters"))
-    unlike = [replace(tile, text=told(found.footage, tile.row)) for tile in rare[0].tiles[:GLANCE]]
+    unlike = [replace(tile, text=place_and_time(found.footage, tile.row)) for tile in rare[0].tiles[:GLANCE]]
     asked.append(ShownRow("Rare", unlike, "the clips that are least like any other"))
     return asked
 
 
-def told(footage: Footage, row: int) -> str:
+def place_and_time(footage: Footage, row: int) -> str:
     """The end of a row's path, its seconds and its time of day, as far as they are known."""
     text = row_text(footage.features, row, short=True)
     return f"{text}, {when}" if (when := clock(float(footage.times[row]))) else text
@@ -293,14 +293,14 @@ def _clusters(found: Exploration) -> list[ShownRow]:
         seen: dict[str, int] = {}
         for row in own.tolist():
             seen.setdefault(footage.videos[row], row)
-        tiles = [Tile(row, told(footage, row)) for row in list(seen.values())[:most_shown]]
+        tiles = [Tile(row, place_and_time(footage, row)) for row in list(seen.values())[:most_shown]]
         rows.append(ShownRow(f"Cluster {cluster + 1}", tiles, share, cluster))
     return rows
 
 
 def _rare(found: Exploration) -> list[ShownRow]:
-    oddness = found.explored.oddness
-    tiles = [Tile(row, f"distance {oddness[row]:.2f}: {told(found.footage, row)}") for row in found.rare]
+    footage, oddness = found.footage, found.explored.oddness
+    tiles = [Tile(row, f"distance {oddness[row]:.2f}: {place_and_time(footage, row)}") for row in found.rare]
     return [ShownRow("Of all", tiles)]
 
 
@@ -310,7 +310,7 @@ def _rare_of_cameras(found: Exploration) -> list[ShownRow]:
     return [
         ShownRow(
             name,
-            [Tile(row, told(found.footage, row)) for row in found.rare_by_camera[name]],
+            [Tile(row, place_and_time(found.footage, row)) for row in found.rare_by_camera[name]],
             many(sizes[name], "clip"),
         )
         for name in order
@@ -324,7 +324,7 @@ def _groups(found: Exploration) -> list[ShownRow]:
         for place, row in enumerate(group[:SHOWN_OF_GROUP]):
             width, height = footage.pixels[row]
             size = f", {width} × {height} pixels" if width else ""
-            tiles.append(Tile(row, f"{told(footage, row)}{size}", kept=place == 0))
+            tiles.append(Tile(row, f"{place_and_time(footage, row)}{size}", kept=place == 0))
         rows.append(ShownRow(f"Group {number}", tiles, many(len(group), "clip")))
     return rows
 

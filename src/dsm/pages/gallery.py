@@ -151,14 +151,14 @@ def write_gallery(
     for query in drawn(len(queries), shown):
         near = neighbours(
             retrieval, query, uri,
-            lambda place, cosine: f"{_named(gallery, place, names[0])}cosine\N{NO-BREAK SPACE}{cosine:.2f}",
+            lambda place, cosine: _caption(gallery, place, cosine, names[0]),
             lambda place: row_text(gallery, place, short=True),
             judged=judged,
         )  # fmt: skip
         own = clip_uri(clip_frames(queries, query))
         itself = ShownClip(
             own,
-            f"query: {_named(queries, query, names[1])}".rstrip(": ,"),
+            f"query: {_class_words(queries, query, names[1])}".rstrip(": ,"),
             row_text(queries, query, short=True),
         )
         rows.append(ShownQuery("", itself, [("", near)]))
@@ -177,7 +177,11 @@ def _title(queries: Features) -> str:
     return " ".join(["Nearest neighbours", *words])
 
 
-def _named(features: Features, row: int, names: Sequence[str] = ()) -> str:
+def _caption(gallery: Features, place: int, cosine: float, names: Sequence[str]) -> str:
+    return f"{_class_words(gallery, place, names)}cosine\N{NO-BREAK SPACE}{cosine:.2f}"
+
+
+def _class_words(features: Features, row: int, names: Sequence[str] = ()) -> str:
     """The name of a row's class, with a comma; empty if it has no label."""
     label = int(features.labels[row])
     if label < 0:
@@ -215,13 +219,13 @@ def compared(
 
         return neighbours(
             retrievals[run], own.paths.index(path), uri,
-            lambda place, cosine: f"{_named(gallery, place, names)}cosine\N{NO-BREAK SPACE}{cosine:.2f}",
+            lambda place, cosine: _caption(gallery, place, cosine, names),
             judged=gallery.labelled and own.labelled,
         )  # fmt: skip
 
     rows: list[ShownQuery] = []
     for query in drawn(len(queries), shown):
-        path, name = queries.paths[query], _named(queries, query, names).rstrip(", ")
+        path, name = queries.paths[query], _class_words(queries, query, names).rstrip(", ")
         try:
             itself = ShownClip(clip_uri(clip_frames(queries, query)), f"query: {name}" if name else "query")
             one = ShownQuery(

@@ -18,7 +18,7 @@ from dsm.evaluate.bias_subject import Subject
 from dsm.evaluate.field_measures import field_measures, opposites_of, probe_accuracy
 from dsm.evaluate.masks import Masks
 from dsm.evaluate.unlabelled import OF_SHARED_PLACES, in_shared_places, unlabelled_measures
-from dsm.evaluate.variant_features import VariantFeatures, shown, windows_to_read
+from dsm.evaluate.variant_features import VariantFeatures, clip_and_variant, windows_to_read
 from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.evaluate.verdict import Allowed, Numbers, allowed, strictest
 from dsm.intervals import Interval, share_interval
@@ -124,7 +124,7 @@ def card_of(
         one = tested[name]
         places, lenders = one.variants.places, one.variants.partners["background"]
         lender = int(places[lenders[video, part]])
-        return shown(
+        return clip_and_variant(
             tests, one.clip, variant, VARIANTS[variant], int(places[video]), lender,
             windows=config.windows, masks=one.masks, seed=config.loading.seed,
         )  # fmt: skip

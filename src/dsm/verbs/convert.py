@@ -145,7 +145,7 @@ def _place(name: str, places: dict[str, list[str]]) -> str | None:
     """Path of a video or segment below the folder; None if it is absent."""
     part = SEGMENT.fullmatch(name)
     path = Path(part[1] if part else name)
-    candidates = _named(path, places)
+    candidates = _candidates(path, places)
     if part:  # a folder of frames has no times
         candidates = [place for place in candidates if Path(place).suffix.lower() in EXTENSIONS]
     if not candidates:
@@ -155,7 +155,7 @@ def _place(name: str, places: dict[str, list[str]]) -> str | None:
     return best + name.removeprefix(part[1]) if part else best
 
 
-def _named(path: Path, places: dict[str, list[str]]) -> list[str]:
+def _candidates(path: Path, places: dict[str, list[str]]) -> list[str]:
     # A folder of frames is named after its video, without the extension.
     return places.get(without_ending(path.name)) or places.get(path.name) or []
 
@@ -164,7 +164,7 @@ def _only_frames(absent: list[str], places: dict[str, list[str]]) -> str:
     """A sentence about segments whose videos exist only as folders of frames; empty if there are none."""
     files = dict.fromkeys(without_segment(path) for path in absent if SEGMENT.fullmatch(path))
     frames = [
-        place for file in files if (found := _named(Path(one_spelling(file)), places)) for place in found
+        place for file in files if (found := _candidates(Path(one_spelling(file)), places)) for place in found
     ]
     if not frames:
         return ""

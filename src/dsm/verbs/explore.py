@@ -23,7 +23,7 @@ from dsm.evaluate.search import how_made
 from dsm.evaluate.suggest import labels_of, least_sure
 from dsm.files import is_hidden, write_text
 from dsm.models.settings import RANDOM
-from dsm.pages.explore import Exploration, Part, ShownRow, Tile, told, write_explore_page
+from dsm.pages.explore import Exploration, Part, ShownRow, Tile, place_and_time, write_explore_page
 from dsm.pages.explore_tables import (
     CLUSTERS,
     alerts_csv,
@@ -193,7 +193,7 @@ def _suggest(config: ExploreConfig, found: Exploration, folder: Path) -> Explora
     labels = labels_of(footage, listed)
     suggested = least_sure(footage.features, labels, footage.videos, config.suggestions)
     write_text(folder / SUGGESTIONS, suggestions_csv(footage, suggested))
-    tiles = [Tile(row, f"margin {margin:.0%}: {told(footage, row)}") for row, margin in suggested]
+    tiles = [Tile(row, f"margin {margin:.0%}: {place_and_time(footage, row)}") for row, margin in suggested]
     given, kinds = int((labels >= 0).sum()), len(np.unique(labels[labels >= 0]))
     text = (
         f"{given} of {many(len(labels), 'clip')} {'has' if given == 1 else 'have'} one of {kinds} labels. A "
@@ -229,7 +229,7 @@ def _alert(
     order = order[np.argsort(-new.scores[order], kind="stable")]
     write_text(folder / ALERTS, alerts_csv(footage, new, names_in(archive), order.tolist()))
     tiles = [
-        Tile(row, f"distance {new.scores[row]:.2f}: {told(footage, row)}")
+        Tile(row, f"distance {new.scores[row]:.2f}: {place_and_time(footage, row)}")
         for row in order[:ALERTS_SHOWN].tolist()
     ]
     share = float(new.alarms.mean())

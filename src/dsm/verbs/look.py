@@ -111,7 +111,7 @@ def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
         note = _note(looker, answer.outputs[place], answer.outputs[0] if place else None)
         if probe != "clip" and answer.peaks[0] > 0:
             note += f", peak of the map {answer.peaks[place] / answer.peaks[0]:.2f} times that of the clip"
-        looks.append(Looked(probe, looker.shown(changed), answer.maps[place], note))
+        looks.append(Looked(probe, looker.covered(changed), answer.maps[place], note))
         if note:
             lines.append(f"{probe}: {note}")
     write_look(

@@ -225,7 +225,7 @@ def _maps(
         raised = take_aim(looking, looker)
         for place in places:
             clip = read_frames_of(videos.file(place), looker.clip)
-            frames.append(looker.shown(clip))
+            frames.append(looker.covered(clip))
             maps.append(looker.look(clip[None]).maps[0])
             paths.append(videos.paths[place])
     except UserError as error:  # the network has no feature map, or a video cannot be read

@@ -86,7 +86,7 @@ def test(config: VideoTestConfig) -> VideoTestResult:
     other = None
     if config.against is not None:
         other = read_answers(config.against)
-        check_same_list(config.against, other, videos.paths, _named(videos, names))
+        check_same_list(config.against, other, videos.paths, _class_of_each(videos, names))
     # `against` does not change the test itself, but a changed list or changed weights of the same name do.
     made_by = {LIST: videos.digest(rooted=False), "weights_digest": digest(classifier)}
     settings = lasting(config, but=("against",)) | made_by
@@ -162,7 +162,7 @@ def rows_of(
     return [*rows, row_of(run, seed, test, "mean_class_top1", classes, len(predictions.labels))]
 
 
-def _named(videos: VideoList, names: Sequence[str]) -> list[str]:
+def _class_of_each(videos: VideoList, names: Sequence[str]) -> list[str]:
     """The class of each video in the list, by name; empty without a label."""
     return [names[label] if label >= 0 else "" for label in videos.labels]
 
@@ -174,7 +174,7 @@ def answers_of(predictions: Predictions, names: Sequence[str], videos: VideoList
     best = predictions.probabilities.argmax(1)
     return Answers(
         videos.paths,
-        _named(videos, names),
+        _class_of_each(videos, names),
         ["" if row is None else names[best[row]] for row in rows],
         [float("nan") if row is None else float(predictions.probabilities[row, best[row]]) for row in rows],
     )
@@ -210,7 +210,7 @@ def predictions_csv(predictions: Predictions, names: list[str], videos: VideoLis
     unread = [""] * 2 * best.shape[1]
     lines = [
         [path, name, *cells.get(path, unread)]
-        for path, name in zip(videos.paths, _named(videos, names), strict=True)
+        for path, name in zip(videos.paths, _class_of_each(videos, names), strict=True)
     ]
     header = [f"{name}{k + 1}" for k in range(best.shape[1]) for name in ("predicted", "probability")]
     return csv_text([["path", "class", *header], *lines])
