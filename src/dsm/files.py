@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dsm.untrusted import read_json
+from dsm.untrusted import read_json, read_text
 
 
 @contextmanager
@@ -204,6 +204,19 @@ def csv_text(lines: Sequence[Sequence[str]], delimiter: str = ",") -> str:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(lines)
     return text.getvalue()
+
+
+def csv_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a comma-separated table whose first line names the columns; missing cells are empty.
+
+    Raises:
+        ValueError: it is not such a table.
+    """
+    text = read_text(file, encoding="utf-8-sig", newline="")
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    except csv.Error as error:
+        raise ValueError(f"not a table ({error})") from None
 
 
 def is_dir(path: str | Path) -> bool:

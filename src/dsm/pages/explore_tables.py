@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
@@ -18,9 +16,8 @@ from dsm.errors import UserError
 from dsm.evaluate.explore import NOISE, Explored
 from dsm.evaluate.footage import Footage
 from dsm.evaluate.novelty import Novelty
-from dsm.files import csv_text
+from dsm.files import csv_rows, csv_text
 from dsm.pages.explore import Exploration
-from dsm.untrusted import read_text
 
 CLUSTERS = "clusters.csv"
 
@@ -93,9 +90,8 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         UserError: it is not such a table.
     """
     try:
-        rows = csv.DictReader(io.StringIO(read_text(file, encoding="utf-8-sig", newline=""), newline=""))
-        return [{name: row[name] or "" for name in columns} for row in rows]
-    except (KeyError, ValueError, csv.Error):  # a UnicodeDecodeError is a ValueError
+        return [{name: row[name] for name in columns} for row in csv_rows(file)]
+    except (KeyError, ValueError):
         raise UserError(f"{file}: is not a table of {', '.join(columns)} from `dsm explore`.") from None
 
 

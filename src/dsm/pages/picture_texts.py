@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsm.files import csv_rows
 from dsm.runs.metrics import ACCURACY
 from dsm.runs.results import Row
-from dsm.untrusted import read_text
 
 VARIANTS, BARS = "variants.png", "bars.png"
 """File names of two pictures of a bias report."""
@@ -117,7 +115,6 @@ def _results(rows: Iterable[Row]) -> str:
 def _table(file: Path) -> list[dict[str, str]]:
     """The lines of a CSV table; empty if the file is not a valid table: other tools may write it too."""
     try:
-        lines = list(csv.DictReader(io.StringIO(read_text(file, newline=""), newline="")))
-    except (OSError, ValueError, csv.Error):
+        return csv_rows(file)
+    except (OSError, ValueError):
         return []
-    return [] if any(None in line.values() for line in lines) else lines
