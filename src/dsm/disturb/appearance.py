@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dsm.disturb.draws import Draw, Seed, Source
 from dsm.disturb.grid import from_unit, to_unit
 from dsm.disturb.scene import box_mean
 from dsm.disturb.spatial import Disturbance
-from dsm.disturb.spatial_mix import Draw, Seed, Source
 from dsm.errors import UserError
 
 
@@ -57,13 +57,22 @@ class Appearance(Disturbance):
     def partners(self, draws: Tensor) -> Tensor:
         """The position in the batch of the clip that each clip takes its picture from: (B,).
 
-        Two views of one clip draw independently, and :func:`apart` keeps them apart. If both took the picture
-        of the same clip, they would show the same new scene, and an encoder could match them by it.
+        Two views of one clip draw independently, and :func:`other_partners` keeps them apart. If both took
+        the picture of the same clip, they would show the same new scene, and an encoder could match them by
+        it.
         """
         places = torch.arange(len(draws), device=draws.device)
         if self.source == "clip" or len(draws) == 1:
             return places
         return (places + 1 + _steps(draws[:, 2], len(draws) - 1)) % len(draws)
+
+    def adapted(self, draws: Tensor, grown: float, taken: Tensor | None) -> Tensor:
+        """The draws with ``grown`` times the shares and, with ``taken``, by :func:`other_partners`."""
+        draws = draws.clone()
+        draws[:, 0] *= grown
+        if taken is not None:
+            draws[:, 2] = other_partners(draws[:, 2], taken)
+        return draws
 
     def draw(self, rng: np.random.Generator) -> Draw:
         return self._draw(min(self.strength, 1.0), rng)
@@ -135,7 +144,7 @@ class ExchangeScene(Appearance):
         return (clip + share * (other - scene)).clamp(0, 1)
 
 
-def apart(partners: Tensor, taken: Tensor) -> Tensor:
+def other_partners(partners: Tensor, taken: Tensor) -> Tensor:
     """Change the draws of partners that lead to the same clip as other draws, such as those of another view.
 
     Such a draw becomes one of the remaining clips, all equally likely; it needs no further random number. In

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsm.disturb.spatial_mix import Padding
+from dsm.disturb.draws import Padding
 
 
 @lru_cache(maxsize=64)

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsm.disturb.draws import Draw, Padding, Seed
 from dsm.disturb.grid import constant, identity_grid, warp
-from dsm.disturb.spatial_mix import Draw, Padding, Seed
 from dsm.errors import UserError
 
 

@@ -1,33 +1,25 @@
 """The mix of the kinds of SLD: their weights, which are also settings, and the drawing by weight.
 
-This module imports torch and the kinds only to disturb clips, so that ``--help`` does not need them.
+Functions import torch and the kinds when they need them, as ``--help`` reads the settings without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsm.disturb.draws import Draw, Padding, Seed, Source
 from dsm.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dsm.disturb.spatial import Disturbance
-
-Draw = NDArray[np.float32]
-Seed = np.random.Generator | int | None
-Source = Literal["clip", "batch"]
-"""Where the picture comes from: the clip itself, or another clip of the batch, drawn for each clip and view;
-two views of a clip get those of different clips, where the batch has three or more. With several processes,
-each draws from its own part of the batch, so no pictures are transferred."""
-Padding = Literal["reflection", "border", "zeros"]
-"""What fills the area beyond the border: the mirrored picture, its outermost pixels, or black."""
+    from dsm.disturb.appearance import Appearance
+    from dsm.disturb.spatial import Disturbance, Warp
 
 
 @dataclass(frozen=True)
@@ -105,19 +97,27 @@ class SpatialMix:
 
     @cached_property  # every sample needs them
     def _kinds(self) -> dict[str, Disturbance]:
+        warps, appearances = self._by_effect
+        every: dict[str, Disturbance] = {**warps, **appearances}
+        return {name: every[name] for name in self.weights() if name in every}
+
+    @cached_property
+    def _by_effect(self) -> tuple[dict[str, Warp], dict[str, Appearance]]:
+        """The kinds with a weight above 0 that warp the picture, and those that mix a picture in."""
         from dsm.disturb.appearance import Appearance
         from dsm.disturb.spatial import Warp
         from dsm.disturb.spatial_kinds import KINDS
 
-        kinds: dict[str, Disturbance] = {}
+        warps: dict[str, Warp] = {}
+        appearances: dict[str, Appearance] = {}
         for name, weight in self.weights().items():
             if weight and issubclass(KINDS[name], Appearance):
-                kinds[name] = KINDS[name](strength=self.mixing_strength, source=self.source)
+                appearances[name] = KINDS[name](strength=self.mixing_strength, source=self.source)
             elif weight and issubclass(KINDS[name], Warp):
-                kinds[name] = KINDS[name](strength=self.strength)
+                warps[name] = KINDS[name](strength=self.strength)
             elif weight:
                 raise TypeError(f"the kind {name!r} must derive from Warp or Appearance; others do nothing.")
-        return kinds
+        return warps, appearances
 
     def draw(self, rng: np.random.Generator) -> dict[str, Draw]:
         """One sample's draws for each kind with a weight: zeros, except for the kinds that were chosen."""
@@ -131,10 +131,7 @@ class SpatialMix:
     @cached_property
     def _groups(self) -> list[tuple[list[str], NDArray[np.float64]]]:
         """The names among which one is drawn, and their probabilities: all, or by ``together`` two groups."""
-        groups = [list(self._kinds)]
-        if self.together:
-            mixing = _mixing(self._kinds)
-            groups = [[name for name in self._kinds if name not in mixing], mixing]
+        groups = [list(some) for some in self._by_effect] if self.together else [list(self._kinds)]
         weights = [np.array([getattr(self, name) for name in group]) for group in groups]
         return [(group, some / some.sum()) for group, some in zip(groups, weights, strict=True) if group]
 
@@ -161,7 +158,8 @@ class SpatialMix:
     @property
     def mixes(self) -> list[str]:
         """The kinds with a weight that change the content of clips and do not just warp it."""
-        return _mixing(self.kinds())
+        _, appearances = self._by_effect
+        return list(appearances)
 
     def bending(self) -> SpatialMix:
         """The mix without those kinds; unchanged if nothing would be left."""
@@ -184,31 +182,22 @@ class SpatialMix:
             taken: (B,), the :meth:`partner` of another view of each sample; this one takes another clip's
                 picture, where the batch has three or more.
         """
-        from dsm.disturb.appearance import Appearance, apart
-
         seen = clip if seen is None else seen
         grown = min(progress / self.ramp, 1.0) if self.ramp else 1.0
-        for name, kind in self._drawn(draws):
-            if isinstance(kind, Appearance):
-                drawn = draws[name].clone()
-                drawn[:, 0] *= grown
-                if taken is not None:
-                    drawn[:, 2] = apart(drawn[:, 2], taken)
-                clip = kind.mix(clip, drawn, seen)
+        _, appearances = self._by_effect
+        for name, kind in appearances.items():
+            if name in draws:
+                clip = kind.mix(clip, kind.adapted(draws[name], grown, taken), seen)
         return clip
 
     def field(self, draws: dict[str, Tensor], grid: Tensor) -> Tensor:
         """Apply the kinds that warp to a grid (1 or B, H, W, 2); returns (B, H, W, 2)."""
-        from dsm.disturb.spatial import Warp
-
         height, width = grid.shape[1:3]
-        for name, kind in self._drawn(draws):
-            if isinstance(kind, Warp):
+        warps, _ = self._by_effect
+        for name, kind in warps.items():
+            if name in draws:
                 grid = grid + kind.field(draws[name], height, width).to(grid)
         return grid
-
-    def _drawn(self, draws: dict[str, Tensor]) -> Iterator[tuple[str, Disturbance]]:
-        return ((name, kind) for name, kind in self._kinds.items() if name in draws)
 
     def __call__(self, clip: Tensor, seed: Seed = None) -> Tensor:
         """Disturb clips (B, C, T, H, W), each in its own way; of the same shape, type and range."""
@@ -220,9 +209,3 @@ class SpatialMix:
         x = self.mix(to_unit(clip), draws)
         x = warp(x, self.field(draws, identity_grid(clip.shape[-2], clip.shape[-1], clip)), self.padding)
         return from_unit(x, clip)
-
-
-def _mixing(kinds: dict[str, Disturbance]) -> list[str]:
-    from dsm.disturb.appearance import Appearance
-
-    return [name for name, kind in kinds.items() if isinstance(kind, Appearance)]
