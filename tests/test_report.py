@@ -14,7 +14,8 @@ from runs import BOLD
 
 from dsm.cli import main
 from dsm.errors import UserError
-from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of, write_film_strip
+from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of
+from dsm.pages.film import write_named_strips
 from dsm.pages.picture_texts import describe_picture
 from dsm.pages.run_report import _heading, _progress, _result
 from dsm.pages.tables import Cell, result_tables, seed_tables
@@ -61,7 +62,7 @@ def test_existing_results_are_shown(runs: Path, tmp_path: Path) -> None:
     write_results(
         folder / "results.json", [Row("<i>", 0, "unseen", "R@1", 0.625, 0.5, 0.75, 8)], command="dsm x"
     )
-    write_film_strip(folder / "strip.png", [("a", np.zeros((2, 8, 8, 3), np.uint8))])
+    write_named_strips(folder / "strip.png", [("a", np.zeros((2, 8, 8, 3), np.uint8))])
     config = ReportConfig((runs / "moco",), tmp_path / "report.html", results=(folder,))
     report(config)
     page = config.out.read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from dsm.evaluate.variant_features import Pictures
 from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text
 from dsm.intervals import percent, t_quantile
-from dsm.pages.figures import literal, looks_of, place_labels, save_figure, write_film_strip
+from dsm.pages.figures import literal, looks_of, place_labels, save_figure
+from dsm.pages.film import write_named_strips
 from dsm.runs.metrics import ACCURACY
 from dsm.runs.results import Row, row_of
 from dsm.terminal import many
@@ -255,4 +256,4 @@ def draw_variants(pictures: Pictures, path: Path) -> None:
     rows = []
     for name, frames in pictures.items():
         rows.append((name, frames[evenly(len(frames), FRAMES_SHOWN)]))
-    write_film_strip(path, rows)
+    write_named_strips(path, rows)

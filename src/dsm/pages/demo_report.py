@@ -22,6 +22,7 @@ from dsm.intervals import spread_of
 from dsm.methods.registry import create_method
 from dsm.models.zoo import create_model
 from dsm.pages import figures
+from dsm.pages.film import write_named_strips
 from dsm.pages.gallery import ShownClip, ShownQuery, neighbours
 from dsm.pages.tables import cell_of
 from dsm.pages.template import clip_uri, write_page
@@ -71,7 +72,7 @@ class Evidence:
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the self-contained page and, beside it, a picture of training views."""
     samples = training_views(evidence, SEEN)
-    figures.write_film_strip(
+    write_named_strips(
         path.parent / "figures" / "views.png", [(view.name, view.frames) for view in _clearest(samples)]
     )
     write_page(

@@ -320,17 +320,3 @@ def smooth(values: Sequence[float]) -> NDArray[np.float64]:
     width = max(len(values) // 20, 1)
     padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
-
-
-def write_film_strip(path: Path, rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
-    """Write a PNG with one row of frames per clip: (label, uint8 (T, H, W, 3)), all with the same T."""
-    count = len(rows[0][1])
-    figure = Figure(figsize=(0.8 * count + 1.6, 0.84 * len(rows)), facecolor="white")
-    for row, (label, frames) in enumerate(rows):
-        for column, frame in enumerate(frames):
-            left, bottom = (1.5 + 0.8 * column) / (0.8 * count + 1.6), 1 - (row + 1) / len(rows)
-            axes = figure.add_axes((left, bottom, 0.78 / (0.8 * count + 1.6), 0.95 / len(rows)))
-            axes.imshow(frame)
-            axes.axis("off")
-        figure.text(1.42 / (0.8 * count + 1.6), 1 - (row + 0.52) / len(rows), label, ha="right", va="center")
-    save_figure(figure, path)

@@ -24,6 +24,8 @@ Frames = NDArray[np.uint8]
 GAP, INK = 4, 30
 FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 """A font with more characters than Pillow's default."""
+THUMBNAIL = 88
+"""Side of a small frame, in pixels."""
 COLUMNS = 8
 """Number of frames of a clip in a still picture, evenly spread."""
 
@@ -56,6 +58,20 @@ def strip(frames: Frames) -> NDArray[np.uint8]:
     """Frames (T, H, W, 3) side by side, each followed by a gap."""
     gap = white(frames.shape[1], GAP)
     return np.concatenate([part for frame in frames for part in (frame, gap)], axis=1)
+
+
+def write_named_strips(path: Path, rows: Sequence[tuple[str, Frames]]) -> None:
+    """Write a picture: each clip's name, and beside it a row of its frames (T, S, S, 3); T is the same."""
+    bands = []
+    for name, frames in rows:
+        small = np.stack([np.asarray(Image.fromarray(f).resize((THUMBNAIL, THUMBNAIL))) for f in frames])
+        words = label(name, 2 * THUMBNAIL)
+        above = (THUMBNAIL - len(words)) // 2
+        below = THUMBNAIL - len(words) - above
+        beside = np.pad(words, ((above, below), (0, 0), (0, 0)), constant_values=255)
+        row = np.concatenate([beside, strip(small)], axis=1)
+        bands += [row, white(GAP, row.shape[1])]
+    write_still(path, np.concatenate(bands))
 
 
 def write_still(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -128,12 +144,12 @@ def write_look(
     path.parent.mkdir(parents=True, exist_ok=True)
     looks = [enlarged(one) for one in looks]
     if path.suffix in (".png", ".jpg"):
-        write_still(path, film_strip(looks, title=title, scale=scale, colours=colours))
+        write_still(path, still(looks, title=title, scale=scale, colours=colours))
     else:
         write_playing(path, playing(looks, title=title, scale=scale, colours=colours), FPS)
 
 
-def film_strip(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> NDArray[np.uint8]:
+def still(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours) -> NDArray[np.uint8]:
     """(H, W, 3): each clip's frames, and below them the same frames with the map."""
     bands = []
     for one in looks:
@@ -164,15 +180,15 @@ def playing(looks: Sequence[Looked], *, title: str, scale: str, colours: Colours
         gap = white(count, height, GAP) if across == 2 else white(count, GAP, width)
         pair = np.concatenate([one.frames, gap, overlay(one.frames, one.map, colours)], axis=across)
         words = paragraph(_caption(one), pair.shape[2], lines)
-        columns += [np.concatenate([_still(words, count), pair], axis=1)]
+        columns += [np.concatenate([_held(words, count), pair], axis=1)]
         columns += [white(count, columns[-1].shape[1], GAP)]
     body = np.concatenate(columns, axis=2)
     top = paragraph(title, body.shape[2])
     bottom = _legend(body.shape[2], scale, colours)
-    return np.concatenate([_still(top, len(body)), body, _still(bottom, len(body))], axis=1)
+    return np.concatenate([_held(top, len(body)), body, _held(bottom, len(body))], axis=1)
 
 
-def _still(picture: NDArray[np.uint8], count: int) -> Frames:
+def _held(picture: NDArray[np.uint8], count: int) -> Frames:
     return np.broadcast_to(picture, (count, *picture.shape))
 
 
