@@ -12,7 +12,7 @@ from test_cli import refused
 
 from dsm.cli.main import run
 from dsm.errors import UserError
-from dsm.evaluate.embedding import apart, nearest_others, plane
+from dsm.evaluate.embedding import nearest_others, plane, separation
 from dsm.evaluate.feature_files import save_features
 from dsm.evaluate.features import Features
 from dsm.pages.embedding import MARKS
@@ -35,7 +35,7 @@ def values(rows: list[Row]) -> dict[str, float]:
 
 
 def numbers_of(features: Features) -> dict[str, float]:
-    return values(apart(features, [str(label) for label in features.labels], name="label", named=NAMED))
+    return values(separation(features, [str(label) for label in features.labels], name="label", named=NAMED))
 
 
 def test_clusters_separate_and_noise_does_not() -> None:
@@ -72,7 +72,7 @@ def test_chance_equals_shuffled_names() -> None:
     dealt = []
     for _ in range(300):
         names = [str(label) for label in rng.permutation(features.labels)]
-        dealt.append(values(apart(features, names, name="label", named=NAMED)))
+        dealt.append(values(separation(features, names, name="label", named=NAMED)))
     for metric in ("label_agreement", "label_scatter"):
         mean = np.mean([one[metric] for one in dealt])
         assert mean == pytest.approx(dealt[0][f"{metric}_chance"], abs=0.02)

@@ -62,10 +62,10 @@ def test_the_report_opens_in_a_browser_without_errors(
 ) -> None:
     page = measured.out.read_text(encoding="utf-8")
     # The page reports its width, so that a part that is too wide for a phone is noticed.
-    probe = tmp_path / "page.html"
+    changed = tmp_path / "page.html"
     script = "document.body.dataset.reach = document.documentElement.scrollWidth <= innerWidth"
-    probe.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    found, errors = opened(probe, width=width)
+    changed.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    found, errors = opened(changed, width=width)
     assert not errors
     assert 'data-reach="true"' in found
     assert re.search(r'<video[^>]*tabindex="0"', found)

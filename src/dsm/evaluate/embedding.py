@@ -96,7 +96,7 @@ def numbers_of(
     named: tuple[str, int, str],
     groups: Sequence[str] | None = None,
 ) -> list[Row]:
-    """Effective rank, and for each naming of the videos how well it separates them; see :func:`apart`.
+    """Effective rank, and for each naming of the videos how well it separates them; see :func:`separation`.
 
     Args:
         namings: kind of name (``label``, ``scene``) -> each video's name.
@@ -105,11 +105,11 @@ def numbers_of(
     rank = float(effective_rank(torch.from_numpy(unit_rows(features.features))))
     rows = [Row(*named, "effective_rank", rank, None, None, len(features))]
     for name, names in namings.items():
-        rows += apart(features, names, name=name, named=named, groups=groups)
+        rows += separation(features, names, name=name, named=named, groups=groups)
     return rows
 
 
-def apart(
+def separation(
     features: Features,
     names: Sequence[str],
     *,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from dsm.evaluate.bias import Judged, accuracy, skill_lost, skilled
-from dsm.evaluate.unlabelled import FOLDS, probed
+from dsm.evaluate.unlabelled import FOLDS, probe_hits
 from dsm.intervals import Interval, correlation, ratio_interval, share_interval
 from dsm.runs.metrics import CUT_BY_MOTION
 
@@ -111,7 +111,7 @@ def probe_accuracy(judged: Judged, features: NDArray[np.float32]) -> Interval | 
         splits = list(StratifiedGroupKFold(folds).split(features, labels, judged.groups))
     if any(len(np.unique(labels[training])) < len(counts) for training, _ in splits):
         return None
-    return _share(judged, probed(features, labels, splits))
+    return _share(judged, probe_hits(features, labels, splits))
 
 
 def within_pairs(judged: Judged, pairs: list[tuple[int, int]], variant: str = "clip") -> Interval | None:

@@ -190,7 +190,7 @@ def mass_of_list(
     videos: VideoList,
     *,
     title: str,
-    probe: Alteration = "clip",
+    alteration: Alteration = "clip",
     share: float = 0.5,
     at: tuple[float, float] | None = None,
     windows: int = 1,
@@ -199,11 +199,11 @@ def mass_of_list(
 ) -> list[Measured]:
     """Measure the share of the map on what moves, per video; unreadable videos are left out.
 
-    The still actor or still frame of a probe comes from the previous video (for the first, from itself).
+    A still actor or still frame comes from the previous video (for the first, from itself).
 
     Args:
         title: title of the progress bar.
-        probe, share, at: see :func:`dsm.evaluate.altered_clips.alter`.
+        alteration, share, at: see :func:`dsm.evaluate.altered_clips.alter`.
         windows: clips per video, evenly spaced.
     """
     meter, shown = MassMeter(), looker.clip.frames
@@ -219,13 +219,13 @@ def mass_of_list(
                 others = clips if previous is None else previous
                 frames = np.stack(
                     [
-                        alter(probe, clip, other, share=share, at=at)
+                        alter(alteration, clip, other, share=share, at=at)
                         for clip, other in zip(clips, others, strict=True)
                     ]
                 )
                 areas = [moving_area(clip, motion)[:shown] for clip in frames]
                 still = None
-                if probe == "pasted":
+                if alteration == "pasted":
                     pasted = (frames != clips).any(-1).any(1, keepdims=True)  # (clips, 1, S, S)
                     still = [one & ~area for one, area in zip(pasted, areas, strict=True)]
                 meter.add(path, list(looker.look(frames).maps), areas, still)

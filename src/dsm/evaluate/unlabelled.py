@@ -127,7 +127,7 @@ def arrow_of_time(
         warnings.simplefilter("ignore", UserWarning)  # a class may have fewer videos than there are folds
         splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(forwards, classes, of))
     both = [(np.append(train, train + count), np.append(test, test + count)) for train, test in splits]
-    hits = probed(rows, np.repeat([0, 1], count), both)
+    hits = probe_hits(rows, np.repeat([0, 1], count), both)
     return share_interval(hits.reshape(2, count).mean(0), groups=groups)
 
 
@@ -157,7 +157,7 @@ def places(features: Matrix, groups: Sequence[str]) -> dict[str, Interval]:
     }
     rows, labels = features[several], of[several]
     folds = StratifiedKFold(min(FOLDS, int(sizes[sizes > 1].min())), shuffle=True, random_state=0)
-    hits = probed(rows, labels, folds.split(rows, labels))
+    hits = probe_hits(rows, labels, folds.split(rows, labels))
     own_groups = [group for group, one in zip(groups, several, strict=True) if one]
     found["place_probe"] = share_interval(hits, groups=own_groups)
     found["place_probe_chance"] = Interval(np.bincount(labels).max() / len(labels))
@@ -170,7 +170,7 @@ def in_shared_places(groups: Sequence[str]) -> int:
     return int(sizes[sizes > 1].sum())
 
 
-def probed(
+def probe_hits(
     rows: Matrix, labels: NDArray[np.int64], splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> NDArray[np.bool_]:
     """(n,): whether a linear probe, trained on the other folds, predicts each row's label.

@@ -50,8 +50,9 @@ def _score(config: LookConfig, looker: Looker, *, run: str, seed: int) -> Result
         overwrite=config.overwrite, needed=needed(videos, path_of(config.weights), config.grouping.groups),
     )  # fmt: skip
     measured = mass_of_list(
-        looker, videos, title=f"maps of {run}", probe=config.probes[0], share=config.mix, at=config.paste_at,
-        windows=config.windows, motion=config.motion, workers=reading_workers(config.workers),
+        looker, videos, title=f"maps of {run}", alteration=config.alterations[0], share=config.mix,
+        at=config.paste_at, windows=config.windows, motion=config.motion,
+        workers=reading_workers(config.workers),
     )  # fmt: skip
     rows = mass_rows(measured, groups, run=run, seed=seed, test=list_name(config.video))
     files = [config.out / RESULTS, config.out / "look.csv"]
@@ -94,26 +95,26 @@ def take_aim(config: LookConfig, looker: Looker) -> str:
 
 
 def _draw(config: LookConfig, looker: Looker, *, name: str, aim: str) -> Result:
-    """Write the picture, and say how the network responds to each probe."""
+    """Write the picture, and say how the network responds to each alteration."""
     frames = read_frames_of(config.video, looker.clip, config.start)
     other = frames
-    if {"pasted", "mixed"} & set(config.probes):
+    if {"pasted", "mixed"} & set(config.alterations):
         other = read_frames_of(config.other or config.video, looker.clip, None if config.other else 0)
     clips = {
-        probe: alter(probe, frames, other, share=config.mix, at=config.paste_at)
-        for probe in ("clip", *config.probes)  # the others are compared with the first
+        alteration: alter(alteration, frames, other, share=config.mix, at=config.paste_at)
+        for alteration in ("clip", *config.alterations)  # the others are compared with the first
     }
     answer = looker.look(np.stack(list(clips.values())))
     looks, lines = [], []
-    for place, (probe, changed) in enumerate(clips.items()):
-        if probe not in config.probes:
+    for place, (alteration, changed) in enumerate(clips.items()):
+        if alteration not in config.alterations:
             continue
         note = _note(looker, answer.outputs[place], answer.outputs[0] if place else None)
-        if probe != "clip" and answer.peaks[0] > 0:
+        if alteration != "clip" and answer.peaks[0] > 0:
             note += f", peak of the map {answer.peaks[place] / answer.peaks[0]:.2f} times that of the clip"
-        looks.append(Looked(probe, looker.covered(changed), answer.maps[place], note))
+        looks.append(Looked(alteration, looker.covered(changed), answer.maps[place], note))
         if note:
-            lines.append(f"{probe}: {note}")
+            lines.append(f"{alteration}: {note}")
     write_look(
         config.out, looks,
         title=f"{name}: what raises {aim}",

@@ -143,7 +143,8 @@ class LookConfig:
         if self.score:
             if self.out.suffix in FILM_FORMATS:
                 raise UserError(f"{self.out}: with --score, --out is a folder, not a picture.")
-            if len(self.probes) != 1 or self.probes == ("frozen",) or self.other or self.start is not None:
+            still = self.alterations == ("frozen",)
+            if len(self.alterations) != 1 or still or self.other or self.start is not None:
                 raise UserError(
                     "--score takes one --probe in which something moves (clip, pasted or mixed), and neither "
                     "--other nor --start."
@@ -154,7 +155,7 @@ class LookConfig:
             raise UserError(f"{self.video} is a list; add --score to measure it, or give one of its videos.")
 
     @property
-    def probes(self) -> tuple[Alteration, ...]:
+    def alterations(self) -> tuple[Alteration, ...]:
         if "all" in self.probe:
             return ALTERATIONS
         return tuple(name for name in get_args(Alteration) if name in self.probe)
