@@ -79,6 +79,51 @@ def test_copies_have_a_cosine_of_one_whatever_rounding_does() -> None:
     assert len(duplicate_groups(found.across, 1)) == 50
 
 
+def test_duplicates_are_pairs_of_different_videos() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    rows[40], rows[13] = 3 * rows[2], rows[12]
+    paths = [f"{place}.mp4" for place in range(50)]
+    paths[13] = paths[12]  # two clips of one video
+    found = list(find_duplicates(Features(rows, np.zeros(50, np.int64), paths), 0.999))
+    assert [(one, two) for one, two, _ in found] == [(2, 40)]
+
+
+def test_exact_copies_are_found_at_a_threshold_of_one() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
+    paths = [f"{place}.mp4" for place in range(100)]
+    copies = Features(np.tile(rows, (2, 1)), np.zeros(100, np.int64), paths)
+    assert [(one, two) for one, two, _ in find_duplicates(copies, 1)] == [
+        (one, one + 50) for one in range(50)
+    ]
+
+
+def test_duplicates_are_sorted_and_grouped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(12, 64)).astype(np.float32)
+    rows[[4, 9]] = rows[1] + np.array([[0.02], [0.03]]) * rng.normal(size=(2, 64))
+    rows[7] = rows[2] + 0.001 * rng.normal(size=64)
+    for place, side in enumerate((32, 32, 32, 32, 32, 32, 32, 64, 32, 48, 32, 32)):
+        frames = rng.integers(0, 255, (6, side, side, 3), dtype=np.uint8)
+        write_video(tmp_path / "v" / f"<{place}>.mp4", frames)
+    paths = [f"v/<{place}>.mp4" for place in range(12)]
+    save_features(tmp_path / "f.npz", Features(rows, np.zeros(12, np.int64), paths, {"root": str(tmp_path)}))
+    words = ["search", "--index", str(tmp_path / "f.npz"), "--duplicates"]
+    run(words)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["1", "2", "2", "2"]
+    assert lines[0][2:] == [paths[2], paths[7]]
+    assert {path for line in lines[1:] for path in line[2:]} == {paths[1], paths[4], paths[9]}
+    for group in (lines[:1], lines[1:]):
+        cosines = [float(line[1]) for line in group]
+        assert cosines == sorted(cosines, reverse=True)
+    run([*words, "--out", str(tmp_path / "twice.html")])
+    text = (tmp_path / "twice.html").read_text()
+    assert "2 groups of near-duplicates" in text
+    assert "v/<7>" not in text
+    assert text.index("v/&lt;7&gt;.mp4") < text.index("v/&lt;2&gt;.mp4"), "the larger picture is kept"
+    assert text.count("data:video/mp4") == 5
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """Videos 0 to 19; 3 is a copy of 1 and larger, 4 is near 3 but not near 1, 7 has the label of no copy."""

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +13,7 @@ import pytest
 import torch
 from runs import CLIP, equal, weights_of
 from runs import small_run as config
-from warm_dsm import HANG, dsm, run_line
 
-from dsm import signals
 from dsm.data.clips import EpochBatches, TrainingClips
 from dsm.data.lists import read_list
 from dsm.data.loading import Batches
@@ -29,7 +22,7 @@ from dsm.disturb.spatial_mix import SpatialMix
 from dsm.errors import UserError
 from dsm.methods import METHODS, MethodSettings, create_method
 from dsm.methods.dsm import DsmConfig
-from dsm.models.checkpoint_file import list_checkpoints, step_of
+from dsm.models.checkpoint_file import list_checkpoints
 from dsm.models.weights import load_encoder
 from dsm.models.zoo import create_model
 from dsm.runs.logs import read_metrics
@@ -384,141 +377,6 @@ def test_resuming_from_nothing_is_refused(scenes: Path, tmp_path: Path) -> None:
 def test_a_diverging_run_stops_with_one_sentence(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="step 2: numbers that are not finite, first in"):
         pretrain(config(scenes, tmp_path / "run", optim=OptimConfig("sgd", lr=1e30)))
-
-
-def command(scenes: Path, out: Path, steps: int = 12) -> list[str]:
-    return [
-        "pretrain", "--data.train", str(scenes / "train.txt"), "--data.batch-size", "8",
-        "--data.workers", "1", "--backbone", "tiny", "--steps", str(steps), "--log-every", "1",
-        "--save-every", "5", "--out", str(out),
-        "--clip.frames", "4", "--clip.resize", "40", "--clip.size", "32", "--dsm.queue", "16",
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    done = dsm(*command(scenes, out))
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-# A run of the command line that gets a signal in its eighth step.
-SIGNALLED = """
-import os, sys
-from dsm.cli.main import main
-from dsm.train.trainer import Trainer
-step = Trainer.train_step
-def signalled(self, *args):
-    if self.step == 7:
-        os.kill(os.getpid(), {number})
-    return step(self, *args)
-if __name__ == "__main__":
-    Trainer.train_step = signalled
-    main()
-"""
-
-
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
-def test_a_run_stopped_by_a_signal_resumes_to_the_same_end(
-    scenes: Path, whole: Path, tmp_path: Path, name: signal.Signals
-) -> None:
-    line, script = command(scenes, tmp_path / "run"), tmp_path / "signalled.py"
-    script.write_text(SIGNALLED.format(number=int(name)))
-    stopped = run_line("python", script, *line)
-    assert stopped.returncode == 128 + name, stopped.stderr
-    # A killed one resumes from the last checkpoint; tests/test_killed.py kills twenty.
-    newest = 5 if name == signal.SIGKILL else 8
-    assert step_of(list_checkpoints(tmp_path / "run")[-1]) == newest
-    assert ("--resume continues" in stopped.stderr) == (name != signal.SIGKILL)
-    assert "Traceback" not in stopped.stderr
-    resumed = dsm(*line, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert equal(weights_of(tmp_path / "run"), weights_of(whole))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
-def test_a_process_that_is_sent_a_signal_resumes_to_the_same_end(
-    scenes: Path, tmp_path: Path, name: signal.Signals
-) -> None:
-    """As above, from outside, at any moment, and with two threads."""
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-
-    def begin(out: Path, *more: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "dsm", *command(scenes, out, 30), *more]
-        return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
-
-    process, metrics = begin(tmp_path / "run"), tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 6):
-        time.sleep(0.05)
-    assert process.poll() is None, "finished before it could be stopped"
-    process.send_signal(name)
-    _, output = process.communicate(timeout=HANG)
-    if name == signal.SIGKILL:
-        assert process.returncode == -name
-    else:
-        assert process.returncode == 128 + name, output
-        assert "--resume continues" in output
-    assert "Traceback" not in output
-    for finished in (begin(tmp_path / "run", "--resume"), begin(tmp_path / "whole")):
-        _, output = finished.communicate(timeout=HANG)
-        assert finished.returncode == 0, output
-    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
-
-
-def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that hangs in a step can be stopped."""
-    monkeypatch.setattr(signals, "SAME_WISH", 0)
-    with signals.stop_flag() as flag:
-        signal.raise_signal(signal.SIGINT)
-        assert flag.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_a_signal_waits_while_processes_begin() -> None:
-    """An exception then would leave behind a process that nobody knows of."""
-    steps, before = list[str](), signal.getsignal(signal.SIGTERM)
-
-    def begin() -> None:
-        with signals.stops_held():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("first")
-            signal.raise_signal(signal.SIGTERM)
-            steps.append("second")
-
-    with pytest.raises(KeyboardInterrupt):
-        begin()
-    assert steps == ["first", "second"]
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_sigterm_after_a_warning_signal_counts_as_the_first() -> None:
-    before = signal.getsignal(signal.SIGUSR1)  # the default, or a handler that another test left
-    with signals.stop_flag() as flag:
-        signal.raise_signal(signal.SIGUSR1)
-        signal.raise_signal(signal.SIGUSR1)
-        assert flag.signal == signal.SIGUSR1
-        signal.raise_signal(signal.SIGTERM)  # a second stop signal would end the process at once
-        assert flag.signal == signal.SIGTERM
-        signal.raise_signal(signal.SIGUSR2)
-        assert flag.signal == signal.SIGTERM
-    assert signal.getsignal(signal.SIGUSR1) == before
-
-
-def test_an_existing_signal_handler_is_kept() -> None:
-    """submitit has such a handler, which submits the job again."""
-    signals_received: list[int] = []
-    before = signal.signal(signal.SIGUSR2, lambda number, _: signals_received.append(number))
-    try:
-        with signals.stop_flag() as flag:
-            signal.raise_signal(signal.SIGUSR2)
-        assert (signals_received, flag.signal) == ([signal.SIGUSR2], 0)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
 
 
 def test_learning_rates_follow_their_schedules() -> None:
