@@ -19,7 +19,7 @@ from dsm.models.fetch import origin_of
 from dsm.models.foreign import Renormalized
 from dsm.models.settings import RANDOM
 from dsm.models.tuning import Mapped, merge
-from dsm.models.weights import load_weights, read_checkpoint
+from dsm.models.weights import LoadedEncoder, load_weights, read_checkpoint
 from dsm.models.zoo import check_takes, create_model
 from dsm.terminal import console, note, warn
 from dsm.train.config import FinetuneConfig, PretrainConfig, RunConfig
@@ -41,20 +41,10 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     Raises:
         UserError: the weights cannot be read, or the network does not accept such clips.
     """
-    weights = config.weights
-    pooling = {"pooling": config.pooling} if config.pooling else {}
-    if weights == RANDOM:
-        channels = MODALITIES[config.clip.modality].channels
-        settings: dict[str, Any] = {"in_channels": channels, **pooling}
-        encoder: Any = create_model(config.backbone, **settings)
-        if hasattr(encoder, "pooling"):
-            settings["pooling"] = encoder.pooling
-        if hasattr(encoder, "readout"):
-            settings["readout"] = encoder.readout
-        check_takes(encoder, config.clip.input_shape)
-        return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}, config.clip
+    if config.weights == RANDOM:
+        return _with_random_weights(config)
     try:
-        loaded = load_weights(weights)
+        loaded = load_weights(config.weights)
     except MachineError:
         raise
     except UserError as error:
@@ -63,20 +53,29 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
             raise
         note(f"the run goes on from its own checkpoint, without the weights that it began with: {error}")
         return _as_recorded(saved, config)
-    trained_on = loaded.config.get("clip", {})
-    theirs = clip_of(trained_on)  # validates them: the file is not trusted
-    clip = theirs if config.clip == ClipConfig() else config.clip
-    if is_first():
-        if loaded.report:
-            console.print(f"{weights}: {loaded.report}")
-        if clip != config.clip:
-            console.print(
-                f"clips as in {weights}: {clip.frames} frames of {clip.size} x {clip.size} pixels, stride "
-                f"{clip.stride}; if you give one --clip setting, give them all: the others "
-                "take their defaults, not the values of these weights"
-            )
-        _warn_of_other_clips(clip, weights, trained_on)
-    backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **pooling}
+    return _with_weights(loaded, config)
+
+
+def _with_random_weights(
+    config: PretrainConfig | FinetuneConfig,
+) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
+    channels = MODALITIES[config.clip.modality].channels
+    settings: dict[str, Any] = {"in_channels": channels, **_pooling(config)}
+    encoder: Any = create_model(config.backbone, **settings)
+    if hasattr(encoder, "pooling"):
+        settings["pooling"] = encoder.pooling
+    if hasattr(encoder, "readout"):
+        settings["readout"] = encoder.readout
+    check_takes(encoder, config.clip.input_shape)
+    return encoder, {"backbone": config.backbone, "model": settings, "begun_with": "random"}, config.clip
+
+
+def _with_weights(
+    loaded: LoadedEncoder, config: PretrainConfig | FinetuneConfig
+) -> tuple[nn.Module, dict[str, Any], ClipConfig]:
+    weights = config.weights
+    clip = _clip_for(loaded, config)
+    backbone, settings = str(loaded.config["backbone"]), {**loaded.config["model"], **_pooling(config)}
     if config.backbone not in (backbone, RunConfig.backbone) and is_first():
         warn(f"{weights} has the backbone {backbone}; --backbone {config.backbone} is ignored.")
     if settings.get("in_channels", 3) != MODALITIES[clip.modality].channels:
@@ -99,6 +98,29 @@ def starting_encoder(config: PretrainConfig | FinetuneConfig) -> tuple[nn.Module
     begun_with = str(loaded.config.get("begun_with", loaded.name)) if fine_tuned else loaded.name
     origin = origin_of(weights, loaded.config)
     return encoder, {**about, "begun_with": begun_with, "digest": digest(encoder), **origin}, clip
+
+
+def _pooling(config: PretrainConfig | FinetuneConfig) -> dict[str, Any]:
+    """The pooling among a model's settings, if one is given."""
+    return {"pooling": config.pooling} if config.pooling else {}
+
+
+def _clip_for(loaded: LoadedEncoder, config: PretrainConfig | FinetuneConfig) -> ClipConfig:
+    """The clips to train on; tells where they are not those of the settings, or not those of the weights."""
+    weights, trained_on = config.weights, loaded.config.get("clip", {})
+    theirs = clip_of(trained_on)  # validates them: the file is not trusted
+    clip = theirs if config.clip == ClipConfig() else config.clip
+    if is_first():
+        if loaded.report:
+            console.print(f"{weights}: {loaded.report}")
+        if clip != config.clip:
+            console.print(
+                f"clips as in {weights}: {clip.frames} frames of {clip.size} x {clip.size} pixels, stride "
+                f"{clip.stride}; if you give one --clip setting, give them all: the others "
+                "take their defaults, not the values of these weights"
+            )
+        _warn_of_other_clips(clip, weights, trained_on)
+    return clip
 
 
 RECORDED = ("backbone", "model", "tuned", "pictures", "begun_with", "digest", "base_model", "license")

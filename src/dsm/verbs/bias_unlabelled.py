@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from dsm.intervals import Interval, mean_interval
 from dsm.models.precision import check_precision
 from dsm.runs.bad_videos import LEFT_OUT, LeftOut, tell_left_out
 from dsm.runs.claims import claim_files
-from dsm.runs.results import RESULTS, row_of, seed_of, write_results
+from dsm.runs.results import RESULTS, Row, row_of, seed_of, write_results
 from dsm.terminal import progress
 from dsm.train.monitor import sampled
 from dsm.verbs.result import Result
@@ -45,50 +45,23 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
     file = config.out / RESULTS
     claim_files(file, overwrite=config.overwrite)
     groups = config.grouping.of(videos.paths)
+    group_of = dict(zip(videos.paths, groups, strict=True)) if groups is not None else None
     # Lists are often sorted by place. In a random order, a clip gets the scene of another place.
     mixed = sampled(videos, len(videos))
     if mixed is None:
         raise UserError(f"{videos.source}: has only one video; scenes are exchanged between at least two.")
-    rows = []
+    rows: list[Row] = []
     for name, weights in zip(names, config.weights, strict=True):
         loaded = config.loading.load(weights)
         clip = config.clip.of(loaded.config)
         if clip.modality != "rgb":
             raise UserError(f"{name} takes {clip.modality}; scenes can be exchanged only in RGB clips.")
-        left_out, scenes = LeftOut(mixed), InOtherScenes(loaded.module.to(best_device()))
-        with progress(f"balance of {name}", len(videos)) as bar:
-            (features,) = extract_by_all(
-                [scenes], mixed, clip, windows=1,
-                batch_size=batch_without_single(len(mixed), config.batch_size),
-                workers=reading_workers(config.data.workers), precision=config.precision,
-                on_progress=bar.update, on_bad=left_out.add,
-            )  # fmt: skip
-        known = np.flatnonzero(scenes.lent)
-        if not len(known):
-            raise UserError(
-                f"{videos.source}: too few videos can be read: scenes are exchanged between at least two."
-            )
-        values = balances(*torch.from_numpy(features.features[known]).chunk(3, 1)).numpy()
-        of = None
-        if groups is not None:
-            group_of = dict(zip(videos.paths, groups, strict=True))
-            of = [group_of[features.paths[row]] for row in known]
-        interval = mean_interval(values, groups=of)
+        encoder = loaded.module.to(best_device())
+        found = {BALANCE: _balance(config, name, encoder, clip, mixed, group_of)}
+        found |= _measures(config, encoder, clip, videos, groups)
         named = name, seed_of(loaded.config, config.loading.seed), list_name(config.data.test)
-        rows.append(row_of(*named, BALANCE, interval, len(known)))
-        left_out.save(config.out / f"test{LEFT_OUT}")
-        tell_left_out(config.out / "test", left_out.verdicts)
-        rows += [
-            row_of(*named, metric, value, count)
-            for metric, (value, count) in _measures(config, loaded.module, clip, videos, groups).items()
-        ]
+        rows += [row_of(*named, metric, value, count) for metric, (value, count) in found.items()]
     write_results(file, rows)
-    table = Table(title=f"{escape(list_name(config.data.test))}: scene or motion, measured without labels")
-    for column in ("", "", "", "95 %"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        spread = row.interval("{:.2f} to {:.2f}")
-        table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
     lines = [
         f"{config.data.test} has no labels, so accuracies, scene reliance, motion gain, order and direction "
         "sensitivity are left out",
@@ -96,7 +69,50 @@ def without_labels(config: BiasConfig, videos: VideoList, names: Sequence[str]) 
         "dimensions: if many lie at the border between two kinds, their intervals are too narrow",
         f"written: {file}",
     ]
-    return Result(rows, [file], [table], lines)
+    return Result(rows, [file], [_table(rows, list_name(config.data.test))], lines)
+
+
+def _balance(
+    config: BiasConfig,
+    name: str,
+    encoder: nn.Module,
+    clip: ClipConfig,
+    videos: VideoList,
+    group_of: Mapping[str, str] | None,
+) -> tuple[Interval, int]:
+    """The balance of motion and scene, and the number of videos measured; notes the videos left out.
+
+    Args:
+        videos: in a random order.
+    """
+    left_out, scenes = LeftOut(videos), InOtherScenes(encoder)
+    with progress(f"balance of {name}", len(videos)) as bar:
+        (features,) = extract_by_all(
+            [scenes], videos, clip, windows=1,
+            batch_size=batch_without_single(len(videos), config.batch_size),
+            workers=reading_workers(config.data.workers), precision=config.precision,
+            on_progress=bar.update, on_bad=left_out.add,
+        )  # fmt: skip
+    known = np.flatnonzero(scenes.lent)
+    if not len(known):
+        raise UserError(
+            f"{videos.source}: too few videos can be read: scenes are exchanged between at least two."
+        )
+    values = balances(*torch.from_numpy(features.features[known]).chunk(3, 1)).numpy()
+    groups = [group_of[features.paths[row]] for row in known] if group_of is not None else None
+    left_out.save(config.out / f"test{LEFT_OUT}")
+    tell_left_out(config.out / "test", left_out.verdicts)
+    return mean_interval(values, groups=groups), len(known)
+
+
+def _table(rows: Sequence[Row], test: str) -> Table:
+    table = Table(title=f"{escape(test)}: scene or motion, measured without labels")
+    for column in ("", "", "", "95 %"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        spread = row.interval("{:.2f} to {:.2f}")
+        table.add_row(escape(row.run), row.metric.replace("_", " "), f"{row.value:.2f}", spread)
+    return table
 
 
 def _measures(
