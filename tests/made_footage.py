@@ -1,9 +1,11 @@
-"""Made features of footage without labels, with some of its videos."""
+"""Made features of footage without labels, some of its videos, and the data in its page."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,3 +43,8 @@ def write_footage(folder: Path) -> None:
         write_video(folder / "videos" / features.paths[row], frames)
     meta = features.meta | {"root": str(folder / "videos"), "weights": "none"}
     save_features(folder / "made.npz", replace(features, meta=meta))
+
+
+def page_data(page: Path) -> dict[str, Any]:
+    """What a page of `dsm explore` knows of its clips."""
+    return json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])

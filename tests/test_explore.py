@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,7 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from browser import fits
-from made_footage import EACH, KINDS, made_features
+from made_footage import EACH, KINDS, made_features, page_data
 
 from dsm.cli.main import run
 from dsm.errors import UserError
@@ -123,7 +122,7 @@ def test_the_command_writes_the_page_and_its_tables(footage: Path, tmp_path: Pat
     assert "<img src=x" not in text
     fits(page, tmp_path)
     assert "outside.mp4#" not in text
-    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    data = page_data(page)
     assert data["links"][8] is None, "it lies outside of the folder of the videos"
     assert set(data["clips"]) == {"0", "5", "120", "123"}
     tables = page.with_suffix("")
@@ -164,7 +163,7 @@ def test_files_in_several_folders_are_linked(footage: Path, tmp_path: Path) -> N
     page = tmp_path / "explore.html"
     looked = footage_of(load_features(footage / "made.npz"))
     write_explore_page(page, examine(ExploreConfig(footage / "made.npz", page), looked), clips=0)
-    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    data = page_data(page)
     linked = {
         path: page.parent / unquote(data["base"] + link)
         for path, link in zip(data["paths"], data["links"], strict=True) if link
@@ -182,7 +181,7 @@ def test_of_very_many_clips_or_very_long_paths_some_are_dots(
     found = examine(ExploreConfig(footage / "made.npz", page), looked)
     monkeypatch.setattr("dsm.pages.explore.DOTS", 30)
     write_explore_page(page, found, clips=0)
-    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    data = page_data(page)
     assert 30 < len(data["paths"]) < 124, "those shown elsewhere in the page are dots too"
     places = {path: place for place, path in enumerate(looked.features.paths)}
     for place, path in enumerate(data["paths"]):
@@ -192,7 +191,7 @@ def test_of_very_many_clips_or_very_long_paths_some_are_dots(
     monkeypatch.setattr("dsm.pages.explore.DATA_BYTES", 1)
     monkeypatch.setattr("dsm.pages.explore.DOTS", 4000)
     write_explore_page(page, found, clips=0)
-    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    data = page_data(page)
     assert len(data["paths"]) < 124
 
 

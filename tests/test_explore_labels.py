@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import html
-import json
 import re
 import shutil
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import opened
-from made_footage import EACH, made_features
+from made_footage import EACH, made_features, page_data
 
 from dsm.cli.main import run
 from dsm.data.clips import EvaluationClips
@@ -93,7 +92,7 @@ def test_a_named_cluster_keeps_its_clips_that_are_not_on_the_page(
     written, document = list_after(script, page)
     clusters = list(csv.DictReader((tmp_path / "explore" / "clusters.csv").open()))
     named = {line["path"]: {"1": "walks", "4": 'runs, "fast"'}.get(line["cluster"], "") for line in clusters}
-    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    data = page_data(page)
     named[data["paths"][0]] = "odd"
     told = re.search(r'id="sum"[^>]*>(\d+) clips are named \(3 names\); (\d+) of them are not', document)
     assert told
