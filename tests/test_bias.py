@@ -24,7 +24,7 @@ from dsm.evaluate.variants import FOUR_NUMBERS, VARIANTS
 from dsm.models.settings import LoadSettings
 from dsm.runs.results import read_results, rows_table
 from dsm.train.finetune import FinetuneConfig, FinetuneData, finetune
-from dsm.verbs.bias import bias, names_of
+from dsm.verbs.bias import bias, model_names
 from dsm.verbs.settings.evaluation import BiasConfig, BiasData
 from dsm.video.ledger import read_ledger
 
@@ -236,16 +236,16 @@ def test_weights_keep_their_full_name(tmp_path: Path) -> None:
     files = ("r3d50_K_200ep.pth", "model.v1.pth.tar", "plain", "v1.5")
     names = ("dsm0.5", "dsm0.25", "moco.pt", "r3d50_K_200ep", "model.v1", "plain", "v1.5")
     given = tuple(str(tmp_path / name) for name in ("dsm0.5", "dsm0.25", "moco.pt", *files))
-    assert names_of((*given, "none")) == [*names, "random"]
-    assert names_of((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
+    assert model_names((*given, "none")) == [*names, "random"]
+    assert model_names((f"{tmp_path}/dsm0.5/", f"{tmp_path}/moco.pt/../dsm0.25")) == ["dsm0.5", "dsm0.25"]
 
 
 def test_weights_of_one_name_are_told_apart_by_their_folders() -> None:
-    assert names_of(("a/moco/run", "a/dsm/run", "none")) == ["moco", "dsm", "random"]
-    assert names_of(("one/v.pt", "two/v.pt", "runs/mine")) == ["one", "two", "mine"]
-    assert names_of(("x/mine", "y/mine", "runs/x")) == ["x/mine", "y/mine", "runs/x"]
+    assert model_names(("a/moco/run", "a/dsm/run", "none")) == ["moco", "dsm", "random"]
+    assert model_names(("one/v.pt", "two/v.pt", "runs/mine")) == ["one", "two", "mine"]
+    assert model_names(("x/mine", "y/mine", "runs/x")) == ["x/mine", "y/mine", "runs/x"]
     with pytest.raises(UserError, match="are the same"):
-        names_of(("runs/mine", "runs/mine"))
+        model_names(("runs/mine", "runs/mine"))
 
 
 def test_wrong_inputs_raise_one_sentence(pairs: Path, tmp_path: Path) -> None:

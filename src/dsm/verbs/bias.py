@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm.data.classes import check_class_names, class_names, named
-from dsm.data.classes import names_of as class_names_of
+from dsm.data.classes import check_class_names, class_names, named, names_of
 from dsm.data.list_format import UNLABELLED
 from dsm.data.lists import VideoList, list_name, needed, read_list
 from dsm.data.settings import ClipConfig
@@ -71,7 +70,7 @@ def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList |
     Raises:
         UserError: a video has no label, there is only one class, or a class has fewer than ``least`` videos.
     """
-    videos = read_list(path, root, like=named(class_names_of(like), like.source) if like else None)
+    videos = read_list(path, root, like=named(names_of(like), like.source) if like else None)
     if not videos.labelled:
         raise UserError(
             f"{path}: {many(int((videos.labels < 0).sum()), 'video has', 'videos have')} no label; label "
@@ -91,7 +90,7 @@ def labelled(path: Path, root: Path | None, *, least: int = 1, like: VideoList |
     return videos
 
 
-def names_of(weights: tuple[str, ...]) -> list[str]:
+def model_names(weights: tuple[str, ...]) -> list[str]:
     """Names of the models: their folder or file names, or where two are equal, the folders that differ.
 
     Raises:
@@ -102,8 +101,8 @@ def names_of(weights: tuple[str, ...]) -> list[str]:
     names = [weights_name(one) for one in weights]
     count = Counter(names)
     alike = [one for name, one in zip(names, weights, strict=True) if count[name] > 1]
-    apart = dict(zip(alike, short_names([Path(one) for one in alike]), strict=True)) if alike else {}
-    found = [apart.get(one, name) for name, one in zip(names, weights, strict=True)]
+    longer = dict(zip(alike, short_names([Path(one) for one in alike]), strict=True)) if alike else {}
+    found = [longer.get(one, name) for name, one in zip(names, weights, strict=True)]
     return found if len(set(found)) == len(found) else list(weights)
 
 
@@ -152,7 +151,7 @@ def bias(config: BiasConfig) -> Result:
                 raise UserError(
                     f"{config.data.test} has no labels, which --{given[0]} needs; add labels to it."
                 )
-            return without_labels(config, videos, config.names or names_of(config.weights))
+            return without_labels(config, videos, config.names or model_names(config.weights))
     lists = _read_lists(config)
     train, test = lists.of.get("train"), lists.of["test"]
     subjects = _load(config)
@@ -273,7 +272,7 @@ def _written(
 def _load(config: BiasConfig) -> dict[str, Subject]:
     """Load the models, by name."""
     subjects = {}
-    for name, weights in zip(config.names or names_of(config.weights), config.weights, strict=True):
+    for name, weights in zip(config.names or model_names(config.weights), config.weights, strict=True):
         subject = subject_of(config.loading.load(weights, "classifier"))
         subject.module.to(best_device())
         check_precision(config.precision, best_device().type)

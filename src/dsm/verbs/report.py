@@ -357,9 +357,9 @@ def with_distinct_runs(folders: Sequence[Path], given: Sequence[Given]) -> list[
     counts = Counter(name for one in given for name in names(one))
     shared = {name[0] for name, count in counts.items() if count > 1}
     alike = len({one.name for one in given}) < len(given)
-    apart = []
+    distinct = []
     for folder, one in zip(folders, given, strict=True):
         name = "/".join(folder.absolute().parts[-2:]) if alike else one.name
         rows = [replace(row, run=f"{row.run} ({name})") if row.run in shared else row for row in one.rows]
-        apart.append(replace(one, rows=rows))
-    return apart
+        distinct.append(replace(one, rows=rows))
+    return distinct
