@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import numbered_frames
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from warm_dsm import HANG, dsm
 
-from dsm import terminal
+from dsm import devices, terminal
 from dsm.cli.help import shortened
 from dsm.cli.main import main
 from dsm.commands import VERBS
@@ -27,7 +29,8 @@ from dsm.evaluate.feature_files import load_features, save_features
 from dsm.evaluate.features import Features
 from dsm.extras import installed_extras
 from dsm.methods.dsm import DsmConfig
-from dsm.verbs.doctor import cudnn_note
+from dsm.verbs.doctor import cudnn_note, doctor
+from dsm.verbs.settings.weights import DoctorConfig
 from dsm.video.decode import probe
 from dsm.video.write import write_video
 
@@ -310,6 +313,40 @@ def test_models_and_doctor_print_their_tables() -> None:
     assert "torch" in shown
     for extra, found in installed_extras().items():
         assert (extra in shown.split("extras not installed")[0]) == found
+
+
+def test_doctor_counts_the_threads_that_dsm_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container limited to one core, torch begins with a thread for each core of the machine."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert re.search(r"torch threads *│ 1 ", str(doctor(DoctorConfig())))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_names_with_colons_are_no_emojis() -> None:
+    screen = terminal.SafeConsole(file=io.StringIO(), width=80)
+    table = Table(":dog:", title=":dog:")
+    table.add_row("cam:100:/a.mp4")
+    screen.print(table)
+    screen.print("cam:100:/a.mp4")
+    shown = screen.file.getvalue()
+    assert (shown.count(":dog:"), shown.count("cam:100:/a.mp4")) == (2, 2)
+
+
+def test_a_sign_that_the_terminal_lacks_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, or with `LANG=en_GB.ISO-8859-1`, where the output goes to a file."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["dsm", "recipes", "table-ucf101-i3d-dsm"])
+    main()
+    sys.stdout.flush()
+    assert b"pretrain \\u2192 finetune" in written.getvalue()
 
 
 def test_doctor_names_a_cudnn_that_torch_avoids() -> None:

@@ -22,9 +22,12 @@ PROGRESS_VARIABLE = "DSM_SHOW_PROGRESS"
 
 
 class SafeConsole(Console):
-    """Shows the control characters in text and in table cells, which may be names of untrusted files, rather
-    than send them to the terminal.
+    """Shows text and table cells, which may be names of untrusted files, as they are: control characters do
+    not reach the terminal, and ``cam:100:`` is no emoji.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"emoji": False, **settings})
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """A string as it will be printed."""

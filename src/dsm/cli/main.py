@@ -5,6 +5,7 @@ A verb's module is imported only after its settings are checked, so that help an
 
 from __future__ import annotations
 
+import io
 import sys
 
 from rich.markup import escape
@@ -105,8 +106,11 @@ def run(words: list[str]) -> None:
 
 def main() -> None:
     """The entry point: an error that the user can fix ends with one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or sign that its encoding lacks must not end dsm
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
-    errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    errors = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
     if (
         not words
         or words[0] in ("-h", "--help", "help")

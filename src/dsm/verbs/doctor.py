@@ -29,8 +29,8 @@ def doctor(config: DoctorConfig) -> Result:
     table.add_row(
         "machine", f"{platform.system()} {platform.machine()}, {many(usable_cores(), 'usable core')}"
     )
+    device = best_device()  # first, as it limits the threads to the usable cores
     table.add_row("torch threads", str(torch.get_num_threads()))
-    device = best_device()
     table.add_row("device", torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
     if device.type == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
