@@ -16,10 +16,12 @@ from test_bias import report_config
 from dsm.data.lists import VideoList, write_list
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import MOVING, STILL, Allowed, allowed, five, strictest, verdict
-from dsm.intervals import Interval
-from dsm.pages.bias_card import VERDICTS, OnCard, badge, chance_text, draw_card, worst
-from dsm.pages.tables import by_subject
-from dsm.runs.results import read_results
+from dsm.intervals import Interval, chance_text
+from dsm.pages.bias_card import VERDICTS, OnCard, badge, draw_card, worst
+from dsm.pages.embedding import _message, number_table
+from dsm.pages.tables import bar_of, by_subject
+from dsm.pages.template import render_page
+from dsm.runs.results import Row, read_results
 from dsm.verbs.bias import bias
 from dsm.verbs.settings.evaluation import BiasData
 from dsm.video.write import write_video
@@ -80,7 +82,28 @@ def test_the_footage_decides_which_numbers_are_shown() -> None:
 
 
 def test_chance_is_never_rounded_to_nothing() -> None:
-    assert [chance_text(1 / classes) for classes in (2, 3, 10, 400)] == ["50%", "33%", "10%", "0.25%"]
+    assert [chance_text(1 / classes) for classes in (1, 2, 3, 10, 400)] == [
+        "100%", "50%", "33%", "10%", "0.25%",
+    ]  # fmt: skip
+    bar = bar_of("dsm", Interval(0.01))
+    page = render_page(
+        "gallery.html", title="", rows=[], count=400, queries=400, recall=bar, chance=0.25, right=4
+    )
+    assert "right class for 4 of 400 queries; a random video would have it for 0.25%" in " ".join(
+        page.split()
+    )
+    assert 'aria-label="dsm: 1%; chance 0.25%"' in page
+    assert _message(("label", [bar], 0.25)).endswith("by chance it would for 0.25%.")
+
+
+def test_only_chance_stands_beside_a_number() -> None:
+    """A colouring may be called anything: its own numbers are not what is expected by chance."""
+    rows = [Row("dsm", 0, "test", name, value, None, None, 400) for name, value in
+            (("last_chance_agreement", 0.5), ("last_chance_agreement_chance", 0.0025),
+             ("last_chance_scatter", 0.4))]  # fmt: skip
+    cells = {line.metric: line.cells["dsm"] for line in number_table(rows)}
+    assert cells["last_chance_agreement"].spread == "chance 0.25%"
+    assert cells["last_chance_scatter"].spread == ""
 
 
 def test_a_badge_keeps_the_doubt() -> None:

@@ -36,6 +36,11 @@ def percent(share: float, digits: int = 0) -> str:
     return text if float(text[:-1]) else text.removeprefix("-")
 
 
+def chance_text(share: float) -> str:
+    """Chance in % with two digits that count, however many classes there are: `33%`, `0.25%`."""
+    return percent(share) if share >= 0.1 else f"{100 * share:.2g}%"
+
+
 class Interval(NamedTuple):
     """A number with its 95 % interval; NaN if there is none."""
 

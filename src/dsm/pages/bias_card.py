@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dsm.evaluate.bias import Judged
 from dsm.evaluate.verdict import Allowed, Chosen, Numbers, Verdict, five, verdict
 from dsm.files import json_text, write_text
-from dsm.intervals import Interval, remark_on
+from dsm.intervals import Interval, chance_text, remark_on
 from dsm.pages.figures import literal, looks_of, save_figure
 from dsm.pages.gallery import end_of
 from dsm.pages.tables import Bar, bar_of
@@ -165,11 +165,6 @@ def write_card(
         write_text(file, badge(verdicts[one.name]))
         files.append(file)
     return files
-
-
-def chance_text(share: float) -> str:
-    """Chance in % with two digits that count, however many classes there are: `33%`, `0.25%`."""
-    return f"{100 * share:.2g}%"
 
 
 def _heading(verdicts: Mapping[str, Verdict]) -> str:

@@ -89,5 +89,5 @@ def write_confusion_page(
     top1 = bar_of("top-1", share_interval(hits, groups=groups))
     write_page(
         path, "confusion.html", title=title, videos=many(len(predictions.labels), "video"), wrong=worst,
-        top1=top1, right=f"{hits.mean():.0%}", classes=classes, names=list(names), matrix=matrix,
+        top1=top1, right=int(hits.sum()), classes=classes, names=list(names), matrix=matrix,
     )  # fmt: skip

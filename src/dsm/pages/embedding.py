@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from dsm.evaluate.embedding import Embedded
 from dsm.evaluate.settings import MapName
+from dsm.intervals import chance_text
 from dsm.pages.figures import TONES, literal, save_figure
 from dsm.pages.tables import Bar, Cell, bar_of
 from dsm.pages.template import render_page, write_page
-from dsm.runs.metrics import metric_of
+from dsm.runs.metrics import CHANCE, metric_of
 from dsm.runs.results import Row
 from dsm.terminal import many
 
@@ -125,7 +126,7 @@ def _message(agreement: tuple[str, list[Bar], float | None]) -> str:
     first, *others = sorted(bars, key=lambda bar: -(bar.at or 0))
     text = f"With {first.name}, the nearest other video has the same {name} for {first.at:.0f}% of the videos"
     text += "".join(f", with {bar.name} for {bar.at:.0f}%" for bar in others)
-    return f"{text}{'' if chance is None else f'; by chance it would for {chance:.0f}%'}."
+    return f"{text}{'' if chance is None else f'; by chance it would for {chance_text(chance / 100)}'}."
 
 
 def _agreement(rows: Sequence[Row]) -> tuple[str, list[Bar], float | None]:
@@ -156,16 +157,16 @@ class NumberLine(NamedTuple):
 def number_table(rows: Sequence[Row]) -> list[NumberLine]:
     """One line per metric."""
     chances = {
-        (row.run, row.metric.removesuffix("_chance")): row.value for row in rows if "_chance" in row.metric
+        (row.run, row.metric.removesuffix(CHANCE)): row.value for row in rows if row.metric.endswith(CHANCE)
     }
     lines: dict[str, NumberLine] = {}
     for row in rows:
-        if row.metric.endswith("_chance"):
+        if row.metric.endswith(CHANCE):
             continue
         line = lines.setdefault(row.metric, NumberLine(row.metric, {}))
         value, interval = row.texts
         chance = chances.get((row.run, row.metric))
-        words = (interval, "" if chance is None else f"chance {chance:.0%}")
+        words = (interval, "" if chance is None else f"chance {chance_text(chance)}")
         line.cells[row.run] = Cell(value, ", ".join(filter(None, words)), False)
     return list(lines.values())
 

@@ -166,7 +166,7 @@ def write_gallery(
         path, "gallery.html", title=_title(queries), rows=rows,
         count=len(gallery), queries=len(queries), recall=recall if judged else None,
         chance=None if chance is None else 100 * chance,
-        right=f"{retrieval.recall(1).mean():.0%}" if judged else "",
+        right=int(retrieval.recall(1).sum()) if judged else None,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsm.files import write_text
+from dsm.intervals import chance_text
 from dsm.runs.results import command_line
 from dsm.terminal import many
 from dsm.video.write import mp4_bytes
@@ -46,5 +47,9 @@ def render_page(template: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"many": many, "quoted": shlex.quote}
+    environment.filters |= {
+        "many": many,
+        "quoted": shlex.quote,
+        "chance": lambda position: chance_text(position / 100),
+    }
     return environment.get_template(template).render(**content)
