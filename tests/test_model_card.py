@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runs import small_run
 
 import dsm
 from dsm.errors import UserError
-from dsm.models.checkpoint_file import list_checkpoints
+from dsm.models.checkpoint_file import checkpoint_of, list_checkpoints, step_of
 from dsm.models.settings import LoadSettings
 from dsm.runs.card import CARD, card_text, code, fenced, is_untouched, write_card
 from dsm.runs.results import Row, command_line, write_results
@@ -198,11 +199,47 @@ def test_the_card_of_random_weights_says_so(tmp_path: Path) -> None:
     assert "trained by" not in text
 
 
+def test_a_clip_at_a_fixed_rate_takes_every_fourth_frame_too() -> None:
+    text = card_text({"backbone": "tiny", "clip": {"frames": 8, "stride": 4, "fps": 12.0}}, load="pass")
+    assert "Clips have 8 frames, every 4th of the video at 12 frames per second" in text
+
+
+def test_an_edited_card_of_a_hub_folder_is_kept(tmp_path: Path) -> None:
+    def exported() -> str:
+        return " ".join(
+            export(
+                ExportConfig(
+                    "none", tmp_path / "hub", to="hub", frames=4, size=32, loading=LoadSettings("tiny"),
+                    overwrite=True,
+                )
+            ).lines
+        )  # fmt: skip
+
+    file = tmp_path / "hub" / CARD
+    exported()
+    exported()
+    assert is_untouched(file)
+    file.write_text(file.read_text(encoding="utf-8") + "\nThe licence is CC BY.\n", encoding="utf-8")
+    assert "left unchanged" in exported()
+    assert "CC BY" in file.read_text(encoding="utf-8")
+
+
+def test_the_newest_checkpoint_has_the_highest_step(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for step in (100_000_000, 99_999_999):
+        checkpoint_of(tmp_path, step).touch()
+    assert [step_of(file) for file in list_checkpoints(tmp_path)] == [99_999_999, 100_000_000]
+
+
 def test_text_from_files_is_escaped() -> None:
     nasty = "a | b`c``\n<script>alert(1)</script>\n# heading"
     about = {"backbone": "tiny", "method": nasty, "classes": [nasty]}
     text = card_text(about, load="pass", record={"command": nasty, "data": {"list": nasty}, "config": {}})
-    assert code(nasty) == "```a \\| b`c`` <script>alert(1)</script> # heading```"
+    assert code(nasty) == "```a | b`c`` <script>alert(1)</script> # heading```"
+    assert f"Meant to distinguish {code(nasty)} in footage" in text
+    for line in text.splitlines():
+        if line.startswith("|"):  # outside of tables a backslash would be shown
+            assert re.sub(r"\\\|", "", line).count("|") == 3, line
     assert "\n<script>" not in text
     assert "\n# heading" not in text
     assert fenced("````\nx").startswith("`````\n")

@@ -116,7 +116,8 @@ def step_of(checkpoint: Path) -> int:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name))
+    found = [p for p in (run / "checkpoints").glob("step_*.pt") if _NAME.fullmatch(p.name)]
+    return sorted(found, key=step_of)  # not by name, where step 100000000 comes before 99999999
 
 
 class NoCheckpointError(UserError):

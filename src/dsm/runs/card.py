@@ -148,11 +148,16 @@ def results_in(run: Path) -> list[Path]:
 
 
 def code(text: object) -> str:
-    """Any text as inline code in Markdown text or tables, with nothing in it interpreted."""
-    plain = " ".join(str(text).split()).replace("|", "\\|")
+    """Any text as inline code in Markdown text, with nothing in it interpreted."""
+    plain = " ".join(str(text).split())
     fence = "`" * (_longest_run(plain) + 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
     return f"{fence}{space}{plain}{space}{fence}" if plain else ""
+
+
+def cell(text: str) -> str:
+    """Markdown text for a cell of a table, which a ``|`` would end, also within code."""
+    return text.replace("|", "\\|")
 
 
 def fenced(text: object, language: str = "") -> str:
@@ -175,7 +180,7 @@ def _render(**facts: Any) -> str:
     environment = jinja2.Environment(
         autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"code": code, "fenced": fenced}
+    environment.filters |= {"code": code, "cell": cell, "fenced": fenced}
     template = resources.files("dsm.runs").joinpath("templates", "card.md").read_text(encoding="utf-8")
     return environment.from_string(template).render(**facts)
 
@@ -185,10 +190,11 @@ def _clips(clip: Mapping[str, Any] | None) -> str:
         return "The shape of the training clips is not known."
     of = clip_of(clip)
     nth = {1: "one", 2: "2nd", 3: "3rd"}.get(of.stride, f"{of.stride}th")
-    rate = f"at {of.fps:g} per second" if of.fps else f"every {nth} of the video"
+    rate = f" at {of.fps:g} frames per second" if of.fps else ""
     return (
-        f"Clips have {of.frames} frames, {rate}, the shorter side scaled to {of.resize} pixels and a "
-        f"{of.size} x {of.size} crop; `dsm.render.to_network` converts them to `{of.modality}`."
+        f"Clips have {of.frames} frames, every {nth} of the video{rate}, the shorter side scaled to "
+        f"{of.resize} pixels and a {of.size} x {of.size} crop; "
+        f"`dsm.render.to_network` converts them to `{of.modality}`."
     )
 
 

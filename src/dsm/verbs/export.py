@@ -44,6 +44,8 @@ UNITS: dict[ModalityName, str] = {
     "rgbdiff": "the change of RGB in [0, 1] from frame to frame",
     "flow": "optical flow in pixels",
 }
+KEPT = "was edited by hand, or is not a card of dsm; left unchanged"
+"""What is told of a card that is not replaced."""
 LOAD = {
     ".safetensors": "import dsm\n\nencoder = dsm.load_encoder({})",
     ".onnx": "import onnxruntime\n\nsession = onnxruntime.InferenceSession({})\n"
@@ -80,11 +82,9 @@ def export(config: ExportConfig) -> Result:
     load = LOAD[config.out.suffix].format(json.dumps(config.out.name, ensure_ascii=False))
     card = config.out.with_name(f"{config.out.name}.md")
     written = write_card(card, _card(config, made, load))
-    about_card = (
-        "its model card" if written else "was edited by hand, or is not a card of dsm; left unchanged"
-    )
     return Result(
-        files=[config.out, *([card] if written else [])], lines=[made.line, f"{card}: {about_card}"]
+        files=[config.out, *([card] if written else [])],
+        lines=[made.line, f"{card}: {'its model card' if written else KEPT}"],
     )
 
 
@@ -124,11 +124,12 @@ def _to_hub(config: ExportConfig) -> Result:
     about = read_safetensors(parts[0])[1]
     write_text(parts[1], json_text({"model_type": HUB_TYPE, "library_name": "dsm", **about}, indent=2) + "\n")
     card = _card(config, made, LOAD[ENDINGS[0]].format('"hf:…"'))
-    write_text(parts[2], f"{_front_matter(config, made.loaded.config)}\n{card}")
+    written = write_card(parts[2], f"{_front_matter(config, made.loaded.config)}\n{card}")
     return Result(
-        files=parts,
+        files=parts if written else parts[:2],
         lines=[
             made.line,
+            *([] if written else [f"{parts[2]}: {KEPT}"]),
             f"{config.out}: --weights hf:{config.out} loads it; `hf upload NAME {config.out}` shares it",
         ],
     )

@@ -91,7 +91,7 @@ def _ours(file: str, loaded: LoadedEncoder) -> Iterator[str]:
         yield f"features: {pooling}"
 
 
-CLIP = ("frames", "stride", "resize", "size")
+CLIP = ("frames", "stride", "fps", "resize", "size")
 
 
 def _read(name: str, report: LoadReport, about: Mapping[str, Any], names: int) -> Iterator[str]:
@@ -129,9 +129,10 @@ def _pooling(about: Mapping[str, Any]) -> str | None:
 
 def _clip(clip: Mapping[str, int]) -> str:
     made = ClipConfig(**clip)  # type: ignore[arg-type]
+    rate = f" at {made.fps:g} frames per second" if made.fps else ""
     return (
-        f"clips: {many(made.frames, 'frame')}, every {made.stride}, {made.size} x {made.size} pixels of a "
-        f"picture whose shorter side is {made.resize}"
+        f"clips: {many(made.frames, 'frame')}, every {made.stride}{rate}, {made.size} x {made.size} "
+        f"pixels of a picture whose shorter side is {made.resize}"
     )
 
 
