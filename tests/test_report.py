@@ -25,7 +25,8 @@ from dsm.runs.record import RunRecord, differences, over_seeds, read_run, short_
 from dsm.runs.results import Row, write_results
 from dsm.train.config import DataConfig, FinetuneConfig, FinetuneData, PretrainConfig
 from dsm.verbs.report import read_given, report, with_distinct_runs
-from dsm.verbs.settings.evaluation import ReportConfig
+from dsm.verbs.settings.evaluation import ReportConfig, ReportData
+from dsm.video.ledger import Verdict, ledger_json
 
 
 def test_a_page_shows_every_run_and_their_differences(runs: Path, tmp_path: Path) -> None:
@@ -184,6 +185,50 @@ def test_results_of_the_same_name_from_two_folders_are_two_runs(tmp_path: Path) 
     ]  # fmt: skip
     alone = with_distinct_runs(folders[1:], [read_given(folder) for folder in folders[1:]])
     assert [row.run for one in alone for row in one.rows] == ["dsm", "dsm"]
+
+
+def test_two_numbers_of_one_seed_are_no_spread_over_seeds(tmp_path: Path) -> None:
+    """A probe of other features of a run is another number; the same number in two files is one."""
+    own = Row("dsm", 0, "test", "linear_probe", 0.71, 0.6, 0.8, 100)
+    for name, value in (("same", 0.71), ("other", 0.74)):
+        write_results(tmp_path / name / "results.json", [replace(own, value=value)], command="x")
+    folders = [tmp_path / "same"]
+    (same,) = with_distinct_runs(folders, [read_given(tmp_path / "same")], [own])
+    assert same.rows[0].run == "dsm"
+    (other,) = with_distinct_runs([tmp_path / "other"], [read_given(tmp_path / "other")], [own])
+    (table,) = result_tables([own, *same.rows, *other.rows])
+    assert table.runs == ["dsm", "dsm (other)"]
+    assert [cell and cell.spread for cell in table.lines[0][2]] == ["[60, 80]", "[60, 80]"]
+
+
+def made_run(folder: Path, **config: object) -> Path:
+    """A run folder of three steps, without checkpoints."""
+    folder.mkdir(parents=True)
+    record = {"command": "", "config": config, "versions": {}, "revision": None}
+    (folder / "config.json").write_text(json.dumps(record))
+    lines = (json.dumps({"step": step, "loss": 1 / step}) for step in (1, 2, 3))
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_damaged_videos_were_not_replaced(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", clip={"frames": 8, "stride": 4, "fps": 12.0, "size": 56})
+    verdicts = [Verdict("a.mp4", "damaged", reason="frame 3 is lost"), Verdict("b.mp4", "missing")]
+    (run / "ledger.json").write_text(ledger_json(verdicts))
+    page = tmp_path / "report.html"
+    report(ReportConfig((run,), page))
+    text = page.read_text(encoding="utf-8")
+    assert "all settings, 1 unreadable video, 1 damaged video</summary>" in text
+    unread, damaged = text.split("could not be read and were replaced")[1].split("have lost some frames")
+    assert ("b.mp4" in unread, "a.mp4" in unread, "a.mp4" in damaged) == (True, False, True)
+    assert "8 frames, stride 4 at 12 frames per second, 56² pixels" in text
+
+
+def test_two_runs_are_never_measured_in_one_folder(scenes: Path, tmp_path: Path) -> None:
+    runs = made_run(tmp_path / "a", seed=0), made_run(tmp_path / "b", seed=1)
+    lists = ReportData(scenes / "train.txt", scenes / "test.txt")
+    with pytest.raises(UserError, match="x/y_z, x_y/z would be measured in one folder"):
+        report(ReportConfig(runs, tmp_path / "r.html", lists, names=("x/y_z", "x_y/z")))
 
 
 def test_a_line_of_one_point_is_visible() -> None:

@@ -27,6 +27,7 @@ from dsm.runs.metrics import ACCURACY
 from dsm.runs.record import PUBLISHED, RunRecord, differences, over_seeds
 from dsm.runs.results import Row
 from dsm.terminal import many, some
+from dsm.untrusted import is_number
 
 DOTS = 80
 """Number of videos in the embedding whose clips play."""
@@ -136,6 +137,9 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
     for run in runs:
         settings = run.settings
         clip = {name: settings.get(f"clip.{name}", "?") for name in ("frames", "stride", "size", "modality")}
+        fps = settings.get("clip.fps")
+        if is_number(fps) and fps:
+            clip["stride"] = f"{clip['stride']} at {fps:g} frames per second"
         planned = settings.get("steps") or f"{settings.get('epochs', '?')} epochs"
         unknown = None if run.method == PUBLISHED else "?"
         words = {
@@ -151,6 +155,7 @@ def about(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[str]]]:
             "steps": f"{run.metrics[-1]['step']} of {planned}" if run.metrics else None,
             "seed": settings.get("seed", unknown),
             "unreadable videos": len(run.bad) if run.metrics else None,
+            "damaged videos": len(run.damaged) or None,
             "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()) or None,
             "revision": run.revision or "–",
         }

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,11 @@ class RunRecord:
     config: dict[str, Any]
     metrics: list[dict[str, float]]
     bad: list[Verdict]
+    """Videos that could not be read, so that others were put in their place."""
     rows: list[Row]
     """The rows of its ``results.json``, if any."""
+    damaged: list[Verdict] = field(default_factory=list)
+    """Videos that have lost some frames; their other frames were used."""
 
     @property
     def method(self) -> str:
@@ -79,11 +82,13 @@ def read_run(folder: Path, name: str) -> RunRecord:
     rows = read_results(results) if results.is_file() else []
     if len({row.run for row in rows}) == 1:
         rows = [replace(row, run=name) for row in rows]
+    verdicts = read_ledger(ledger) if ledger.is_file() else []
     return RunRecord(
         name=name, folder=folder, command=str(record.get("command", "")),
         versions={str(key): str(value) for key, value in record["versions"].items()},
         revision=record["revision"] and str(record["revision"]), config=record["config"], metrics=metrics,
-        bad=read_ledger(ledger) if ledger.is_file() else [], rows=rows,
+        bad=[one for one in verdicts if one.verdict != "damaged"], rows=rows,
+        damaged=[one for one in verdicts if one.verdict == "damaged"],
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from dsm.runs.record import PUBLISHED, RunRecord, read_encoder, read_run, short_
 from dsm.runs.results import RESULTS, Row, read_recorded_results, read_results
 from dsm.seals import is_intact_zip, seal_zip
 from dsm.settings import takes_settings
-from dsm.terminal import console, warn
+from dsm.terminal import console, some, warn
 from dsm.verbs.bias import bias
 from dsm.verbs.embed import examine
 from dsm.verbs.extract import extract
@@ -90,9 +90,15 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
     """Claim a folder beside the page for each run; measurements of the same weights and lists are kept.
 
     Raises:
-        UserError: a run has no checkpoint, or a folder holds something else and ``overwrite`` is off.
+        UserError: a run has no checkpoint, two runs would share a folder, or a folder holds something else
+            and ``overwrite`` is off.
     """
     base, what = config.out.with_suffix(""), "the measurements of a report"
+    folders = [base / run.name.replace("/", "_") for run in runs]
+    if len(set(folders)) < len(folders):
+        twice = Counter(folders).most_common(1)[0][0]
+        names = some([run.name for run, folder in zip(runs, folders, strict=True) if folder == twice])
+        raise UserError(f"{names} would be measured in one folder, {twice}; choose other --names.")
     claim_by_settings(base, "report.json", {"format": 1}, what=what, overwrite=False, needed=())
     table = config.grouping.groups
     made_by: dict[str, Any] = {
@@ -112,7 +118,6 @@ def claim(runs: Sequence[RunRecord], lists: Lists, config: ReportConfig) -> list
                 f"{run.folder}: has no checkpoint to measure; leave out --data.train and --data.test."
             )
         run_settings.append(made_by | {"weights": _digest(checkpoints[-1])})
-    folders = [base / run.name.replace("/", "_") for run in runs]
     for folder, wanted in zip(folders, run_settings, strict=True):
         claim_by_settings(
             folder, "measured.json", wanted, what="measurements",
@@ -265,7 +270,7 @@ def report(config: ReportConfig) -> Result:
         read_encoder(str(folder), name) if published(folder) else read_run(folder, name)
         for folder, name in zip(config.runs, names, strict=True)
     ]
-    given = with_distinct_runs(config.results, [read_given(folder) for folder in config.results])
+    given = [read_given(folder) for folder in config.results]
     measured: dict[str, Measured] = {}
     classes: list[str] = []
     embedding = None
@@ -282,6 +287,8 @@ def report(config: ReportConfig) -> Result:
             except UserError as error:
                 left_out.append(f"embedding: {error}")
                 warn(left_out[-1])
+    own = [row for run in runs for row in run.rows] + [row for one in measured.values() for row in one.rows]
+    given = with_distinct_runs(config.results, given, own)
     content = ReportContent(
         runs, measured, given, classes, config.shown, config.grouping.given,
         embedding, left_out,
@@ -348,14 +355,25 @@ def read_given(folder: Path) -> Given:
     return Given(folder.absolute().name, command, rows, described)
 
 
-def with_distinct_runs(folders: Sequence[Path], given: Sequence[Given]) -> list[Given]:
-    """Add the folder to a run's name if several folders have results with the same name and seed."""
+def with_distinct_runs(
+    folders: Sequence[Path], given: Sequence[Given], own: Sequence[Row] = ()
+) -> list[Given]:
+    """Add the folder to a run's name if several folders have results with the same name and seed, or if the
+    page's runs have other numbers by that name: two numbers of one seed are no spread over seeds.
 
-    def names(one: Given) -> set[tuple[str, int, str, str]]:
-        return {(row.run, row.seed, row.test, row.metric) for row in one.rows}
+    Args:
+        own: the rows of the page's runs.
+    """
 
-    counts = Counter(name for one in given for name in names(one))
+    def name_of(row: Row) -> tuple[str, int, str, str]:
+        return row.run, row.seed, row.test, row.metric
+
+    counts = Counter(name for one in given for name in {name_of(row) for row in one.rows})
     shared = {name[0] for name, count in counts.items() if count > 1}
+    values = {name_of(row): row.value for row in own}
+    shared |= {
+        row.run for one in given for row in one.rows if values.get(name_of(row), row.value) != row.value
+    }
     alike = len({one.name for one in given}) < len(given)
     distinct = []
     for folder, one in zip(folders, given, strict=True):
