@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from runs import BOLD
 
 from dsm.cli import main
 from dsm.errors import UserError
+from dsm.pages import figures
+from dsm.pages.confusion import draw_confusion
 from dsm.pages.figures import COLOURS, bar_chart, line_chart, looks_of
 from dsm.pages.film import write_named_strips
 from dsm.pages.picture_texts import describe_picture
@@ -229,6 +232,19 @@ def test_two_runs_are_never_measured_in_one_folder(scenes: Path, tmp_path: Path)
     lists = ReportData(scenes / "train.txt", scenes / "test.txt")
     with pytest.raises(UserError, match="x/y_z, x_y/z would be measured in one folder"):
         report(ReportConfig(runs, tmp_path / "r.html", lists, names=("x/y_z", "x_y/z")))
+
+
+def test_letters_that_no_font_has_are_told_as_one_fact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts: list[str] = []
+    monkeypatch.setattr(figures, "note", lambda text, about: facts.append(about))
+    names = ["\N{EGYPTIAN HIEROGLYPH A001}", "\N{EGYPTIAN HIEROGLYPH A002}"]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        draw_confusion(np.eye(2, dtype=np.int64), names, tmp_path / "confusion.png")
+    assert told == []
+    assert set(facts) == {"letters of figures"}
 
 
 def test_a_line_of_one_point_is_visible() -> None:

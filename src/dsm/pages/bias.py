@@ -18,7 +18,7 @@ from dsm.evaluate.variant_features import Pictures
 from dsm.evaluate.verdict import Numbers
 from dsm.files import csv_text
 from dsm.intervals import percent, t_quantile
-from dsm.pages.figures import literal, looks_of, place_labels, save_figure
+from dsm.pages.figures import drawing, font_families, literal, looks_of, place_labels, save_figure
 from dsm.pages.film import write_named_strips
 from dsm.runs.metrics import ACCURACY
 from dsm.runs.results import Row, row_of
@@ -198,10 +198,11 @@ def draw_classes(judged: Mapping[str, Judged], names: Sequence[str], path: Path)
     axes.flat[0].set_yticks(ticks, [f"× {2.0**tick:g}" for tick in ticks])
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy of the clip / of single frames (1 + relative gain)")
-    figure.draw_without_rendering()  # settles the layout, so that names can be measured
-    figure.set_layout_engine("none")
-    for axis, shares in zip(axes.flat, every, strict=False):
-        _name_classes(axis, shares, names)
+    with drawing():
+        figure.draw_without_rendering()  # settles the layout, so that names can be measured
+        figure.set_layout_engine("none")
+        for axis, shares in zip(axes.flat, every, strict=False):
+            _name_classes(axis, shares, names)
     save_figure(figure, path)
 
 
@@ -223,7 +224,10 @@ def _name_classes(axis: Axes, shares: Sequence[ClassShare], names: Sequence[str]
     points = np.array([(100 * share.accuracy["static"], np.log2(1 + share.gain)) for share in shares])
     pixels = axis.transData.transform(points)
     size = 8.5 if len(shares) <= 40 else 6.5
-    texts = [axis.text(0, 0, literal(names[share.label]), fontsize=size) for share in shares]
+    families = font_families()
+    texts = [
+        axis.text(0, 0, literal(names[share.label]), fontsize=size, fontfamily=families) for share in shares
+    ]
     extents = [text.get_window_extent() for text in texts]
     sizes = np.array([(extent.width + 2, extent.height + 1) for extent in extents])
     frame = axis.get_window_extent()

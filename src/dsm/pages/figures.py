@@ -8,19 +8,24 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from dsm.files import write_bytes
+from dsm.terminal import note
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -185,17 +190,56 @@ def literal(text: str) -> str:
     return ("\N{THIN SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
+_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback",
+    "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Malgun Gothic",
+    "Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Emoji",
+)  # fmt: skip
+"""Fonts that have the letters of names that matplotlib's own font lacks, where they are installed."""
+
+
+def font_families() -> list[str]:
+    """The font of figures, and installed fonts that have the letters which it lacks."""
+    installed = set(font_manager.get_font_names())
+    return [*mpl.rcParams["font.family"], *(name for name in _FONTS if name in installed)]
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Say once that letters are missing from all fonts; matplotlib would warn of each letter."""
+    with warnings.catch_warnings(record=True) as told:
+        yield
+    for one in told:
+        if not str(one.message).startswith("Glyph"):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        else:
+            note(
+                "figures show boxes for some letters of names, because no installed font has them; install "
+                "one that has, such as Noto Sans CJK.",
+                about="letters of figures",
+            )
+
+
+def picture_of(figure: Figure, kind: str) -> bytes:
+    """A figure as a file of this kind: png, pdf or svg."""
+    families, content = font_families(), io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families)
+    with drawing():
+        figure.savefig(content, dpi=DOTS, format=kind)
+    return content.getvalue()
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all; the suffix sets the format: .png, .pdf or .svg."""
-    content = io.BytesIO()
-    figure.savefig(content, dpi=DOTS, format=path.suffix[1:])
-    write_bytes(path, content.getvalue())
+    write_bytes(path, picture_of(figure, path.suffix[1:]))
 
 
 def to_svg(figure: Figure, description: str) -> str:
     """An SVG element for a page, with a description for screen readers."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    with drawing():
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsm.pages.figures import DOTS
+from dsm.pages.figures import picture_of
 from dsm.pages.picture_texts import BARS, VARIANTS, describe_gradients
 from dsm.pages.report_content import Given, Measured
 from dsm.pages.run_figures import draw_gradients
@@ -41,9 +40,8 @@ def gradients_picture(run: RunRecord) -> tuple[str, str] | None:
     figure = draw_gradients(run.folder, run.name)
     if figure is None:
         return None
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DOTS, format="png")
-    return data_uri("image/png", buffer.getvalue()), describe_gradients(run.name, read_gradients(run.folder))
+    description = describe_gradients(run.name, read_gradients(run.folder))
+    return data_uri("image/png", picture_of(figure, "png")), description
 
 
 def bias_pictures(
