@@ -9,8 +9,9 @@ between; ``findings.md`` says whether it does. The table adds a number that only
 share of the skill that is lost if every scene belongs to another motion (`test` against `test_conflict`).
 The world `panned` is `scenes` under a panning camera, where scenes cannot be exchanged.
 
-Writes ``reliance.md``; ``findings.md``; ``measures.md``, whether every measure of the reports is in the order
-of the classifiers; and the first seed's pictures. ``agreement.py`` reads the reports.
+Writes ``findings.md``; ``reliance.md``, the first world's table, and ``reliance_others.md``; ``measures.md``,
+whether every measure is in the order of the classifiers; and the first seed's pictures. ``agreement.py``
+reads the reports.
 About twenty minutes per seed and world on one core; finished work is not repeated.
 """
 
@@ -318,7 +319,8 @@ def main(options: Options) -> None:
     parts = [f"`{world}`:\n\n{table(numbers)}" for world, numbers in by_world.items()]
     moving = [world for world, seed in folders if camera_moves(folders[world, seed] / "report")]
     told = f"Scenes cannot be exchanged, by the report: {', '.join(dict.fromkeys(moving)) or 'nowhere'}.\n"
-    write_text(options.out / "reliance.md", command + "\n".join(parts))
+    write_text(options.out / "reliance.md", command + parts[0])
+    write_text(options.out / "reliance_others.md", "\n".join(parts[1:]))
     write_text(options.out / "findings.md", f"{command}{found}\n{told}")
     every = [f"`{world}`:\n\n{measures(numbers[options.seeds[0]])}" for world, numbers in by_world.items()]
     write_text(options.out / "measures.md", command + "\n".join(every))
@@ -327,7 +329,7 @@ def main(options: Options) -> None:
         if (report / picture).exists():
             shutil.copyfile(report / picture, options.out / name)
     console.print(f"{found}\n{told}", markup=False)
-    console.print(f"{options.out}: reliance.md, findings.md, measures.md and pictures")
+    console.print(f"{options.out}: findings.md, reliance.md, measures.md and pictures")
 
 
 if __name__ == "__main__":
