@@ -28,6 +28,7 @@ from dsm.demo import CLIP
 from dsm.errors import UserError
 from dsm.files import write_text
 from dsm.runs.results import RESULTS, Row
+from dsm.synthetic.settings import WORLDS
 from dsm.terminal import console
 
 CONFLICT = "test_conflict"
@@ -151,8 +152,11 @@ def text(row: Row | None) -> str:
 
 
 def place_of(report: Path, options: Options) -> str:
-    """The name of a report's place: that of the data, or ``reliance.py``."""
-    return report.parent.parent.name if report.is_relative_to(options.out) else "reliance.py"
+    """The name of a report's place: that of the data, or ``reliance.py`` with its world."""
+    folder = report.parent.parent
+    if report.is_relative_to(options.out):
+        return folder.name
+    return f"reliance.py, {next(iter(WORLDS)) if folder in options.reliance else folder.name}"
 
 
 def main(options: Options) -> None:
