@@ -148,6 +148,8 @@ def run(request: dict[str, Any], streams: list[int]) -> None:
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    # What Python knows of the streams, such as whether they can seek, was of the server's.
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
