@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing import util
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +32,23 @@ if __name__ == "__main__":
 def test_a_killed_process_is_reported() -> None:
     with pytest.raises(UserError, match="a worker process was killed"):
         list(side_by_side(os._exit, {"it": (1,)}, 1))
+
+
+def test_a_process_that_starts_while_another_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead one closes the pipes of all, so that the next is started with numbers of none."""
+    spawn = workers.SPAWN.Process._Popen
+
+    def without_pipes(process: BaseProcess) -> Any:
+        monkeypatch.setattr(util, "spawnv_passfds", partial(_start, util.spawnv_passfds))
+        return spawn(process)
+
+    monkeypatch.setattr(workers.SPAWN.Process, "_Popen", staticmethod(without_pipes))
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(side_by_side(print, {"it": ("never",)}, 1))
+
+
+def _start(start: Callable[..., int], path: str, words: Sequence[str], pipes: Sequence[int]) -> int:
+    return start(path, words, [-1, *pipes])
 
 
 def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:

@@ -165,9 +165,11 @@ def side_by_side(
         try:
             with stops_held():  # the first job begins the processes
                 work = {pool.submit(function, *arguments): key for key, arguments in jobs.items()}
-        except (BrokenProcessPool, OSError) as error:
-            # A process that dies while others start closes the pipes that they inherit.
+        except (BrokenProcessPool, OSError, ValueError) as error:
+            # A process that dies while others start closes the pipes that they inherit, or their numbers.
             if isinstance(error, OSError) and error.errno not in (None, errno.EPIPE):
+                raise
+            if isinstance(error, ValueError) and "fds_to_keep" not in str(error):
                 raise
             raise killed from None
         for future in as_completed(work):
