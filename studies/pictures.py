@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from command import dsm_command
-from jpeg import save_jpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from small_pictures import save_jpeg, save_png
 from tables import interval
 
 from dsm.data.groups import read_groups
@@ -103,8 +103,7 @@ def cut_test(demo_folder: DemoFolder, count: int) -> None:
 
 def draw_clips(demo_folder: DemoFolder) -> None:
     """Draw the training views, the preview of two videos, and where `dsm` looks."""
-    with Image.open(demo_folder.demo / "figures" / "views.png") as views:
-        views.convert("RGB").quantize(128).save(demo_folder.out / "views.png", optimize=True)
+    save_png(demo_folder.demo / "figures" / "views.png", demo_folder.out / "views.png", 128)
     still = demo_folder.out / "preview_scenes.png"
     dsm_command(
         f"data preview {demo_folder.scenes}/train.txt --clip.frames {CLIP.frames} "

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from begin import begin
 from command import dsm_command
-from PIL import Image
+from small_pictures import save_png
 from tables import interval
 from trials import study_command
 
@@ -328,8 +328,7 @@ def main(options: Options) -> None:
     report = folders[options.worlds[0], options.seeds[0]] / "report"
     for picture, name in PICTURES.items():
         if (report / picture).exists():
-            with Image.open(report / picture) as drawn:
-                drawn.convert("RGB").quantize(256).save(options.out / name, optimize=True)
+            save_png(report / picture, options.out / name, 256)
     console.print(f"{found}\n{told}", markup=False)
     console.print(f"{options.out}: findings.md, reliance.md, measures.md and pictures")
 

@@ -16,7 +16,7 @@ import numpy as np
 from begin import begin
 from chromium import headless
 from command import dsm_command
-from jpeg import save_jpeg
+from small_pictures import save_jpeg
 
 from dsm.data.lists import read_list, write_list
 from dsm.terminal import console

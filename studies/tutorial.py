@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from begin import begin
-from jpeg import save_jpeg
+from small_pictures import save_jpeg
 
 from dsm.errors import UserError
 from dsm.files import write_text
